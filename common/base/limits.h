@@ -1,0 +1,49 @@
+#ifndef BQF_BASE_LIMITS_H
+#define BQF_BASE_LIMITS_H
+
+/* Every ceiling of every buffer, queue and wait, in one place. Bytes, counts, milliseconds as named. */
+
+/* Names and small texts */
+#define LIMIT_NAME 128             /* bytes of a batch, handler, queue, worker name or run id */
+#define LIMIT_KEY 1024             /* bytes of an item's key */
+#define LIMIT_FAILURE_TEXT 512     /* bytes of an item's error in a manifest */
+#define LIMIT_DEAD_TEXT 65536      /* bytes of an item's error in the dead topic */
+
+/* Messages on the bus */
+#define LIMIT_PAYLOAD (900 * 1024) /* bytes of an item's payload: below Kafka's usual 1 MB message limit */
+#define LIMIT_MANIFEST (256 * 1024)/* bytes of a manifest */
+#define LIMIT_RECORD (768 * 1024)  /* bytes of a run's record */
+#define LIMIT_COMMIT_METADATA 4096 /* bytes of a commit's metadata: Kafka's offset.metadata.max.bytes */
+
+/* Runs */
+#define LIMIT_ITEMS INT64_C(1000000000)   /* items of a run: a bitmap of 125 MB */
+#define LIMIT_UNIQUE_KEYS 1000000         /* items up to which repeated keys are found when submitting */
+#define LIMIT_TRIES 8                     /* tries of one job before it is given up */
+#define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
+#define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
+
+/* Rows and handlers */
+#define LIMIT_ROW (32 * 1024 * 1024)      /* bytes of one row as JSON */
+#define LIMIT_LINE (64 * 1024 * 1024)     /* bytes of one line from a handler */
+#define LIMIT_NEST 15                     /* depth of nested STRUCTs: BigQuery's own limit */
+#define LIMIT_COLUMNS 10000               /* columns of a table: BigQuery's own limit */
+#define LIMIT_LAST_WORDS 4096             /* bytes of a dying handler's stderr that are kept */
+
+/* HTTP */
+#define LIMIT_HTTP_BODY (32 * 1024 * 1024)   /* bytes of an answer */
+#define LIMIT_HTTP_REQUESTS 64               /* requests at once in one process */
+
+/* Documents */
+#define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
+#define LIMIT_SPEC (4 * 1024 * 1024)      /* bytes of a YAML spec */
+#define LIMIT_SQL (1024 * 1024)           /* bytes of a statement: BigQuery's own limit */
+
+/* Waits, in milliseconds */
+#define WAIT_ALIVE_EVERY 10000            /* a submitter's alive messages */
+#define WAIT_ABANDON 300000               /* a submitter silent for so long is given up */
+#define WAIT_SECOND_COORDINATOR 30000     /* before a second coordinator inserts the same job */
+#define WAIT_COMMIT_EVERY 250             /* offset commits */
+#define WAIT_PRESENCE_EVERY 10000         /* a worker's state on the workers topic */
+#define WAIT_SERVICE 30000                /* for a broker or BigQuery to answer at start */
+
+#endif
