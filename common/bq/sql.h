@@ -1,0 +1,51 @@
+#ifndef BQF_BQ_SQL_H
+#define BQF_BQ_SQL_H
+
+#include "common/base/schema.h"
+#include "common/bq/table.h"
+
+/* The SQL the product emits: pure functions from structures to text and parameters. Nothing a user or a row supplies is pasted in but
+ * identifiers, which are validated and quoted with backquotes. */
+
+enum write_mode { WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_REPLACE_PARTITIONS, WRITE_NONE };
+const char *write_mode_name(enum write_mode);
+
+struct sql_load { const char *id; int64_t rows; int shard; /* index into shards */ };
+struct sql_exclusion { const char *load; int64_t item; };
+
+struct sql_cut {
+    const struct bq_ref *target;
+    const struct schema *schema;       /* of the target */
+    enum write_mode mode;
+    const char *const *keys; size_t key_count;
+    const char *const *order_by; size_t order_count;
+    const char *const *insert_only; size_t insert_only_count;
+    const struct bq_ref *shards; size_t shard_count;
+    const struct sql_load *loads; size_t load_count;
+    const struct sql_exclusion *exclusions; size_t exclusion_count;
+    const struct bq_ref *side;         /* loads and exclusions as a table instead (kind STRING, load STRING, number INT64); NULL: parameters */
+    /* Partition pruning: only used when the partition column is a merge key; lo and hi as in row_range. */
+    const char *partition_column; bool has_range; int64_t range_lo, range_hi;
+    const char *fence;                 /* a boolean SQL expression that fails with ERROR() when the permit is lost; NULL: none */
+};
+/*
+ * One statement: MERGE (merge, replace), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
+ * Equal keys: the greatest order_by wins (NULLs last), then the greatest item, then the greatest row; with keys also for append and replace. A row never
+ * replaces one in the target that ranks higher by order_by; on a tie it does. Without loads: merge and append have nothing to do (returns 1), replace empties.
+ * 0, 1, or -1 with ERR_USAGE (a key of a type that cannot be one...).
+ */
+int sql_consolidate(const struct sql_cut *, struct buf *sql, doc **params, struct error *);
+
+/* Whether the spec's write section fits the target: keys exist and are of a type that can be compared exactly (no FLOAT64, JSON, GEOGRAPHY,
+ * STRUCT, ARRAY, INTERVAL, RANGE), order_by is orderable, insert_only exists and is no key. ERR_USAGE with advice. */
+int sql_check_columns(const struct schema *, enum write_mode, const char *const *keys, size_t key_count, const char *const *order_by,
+                      size_t order_count, const char *const *insert_only, size_t insert_only_count, struct error *);
+
+/* SELECT ERROR('...'): the giveup job. */
+void sql_give_up(struct buf *sql, const char *why);
+/* Appends `name` quoted; aborts on a name that sql_identifier_ok refuses. */
+void sql_quote(struct buf *, const char *identifier);
+bool sql_identifier_ok(const char *);
+void sql_quote_ref(struct buf *, const struct bq_ref *);
+
+#endif
