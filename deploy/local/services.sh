@@ -1,5 +1,5 @@
 # The two services of a local fleet: the BigQuery emulator and a Kafka broker. Sourced after lib.sh.
-# A running service is a folder: kind, address, ports, pid, log, data/. Starting it in a folder that has data keeps the data and
+# A running service is a folder: address, ports, pid, since, log, data/. Starting it in a folder that has data keeps the data and
 # the ports, which is how a restart is done; a fresh one starts in a fresh folder.
 
 emulator_pins="local-bigquery==0.3.2 duckdb==1.5.5 duckdb-extension-ducklake==1.5.5"
@@ -59,9 +59,11 @@ print(*(s.getsockname()[1] for s in held))
 PY
 }
 
-service_running() { # FOLDER. A pid may have been given to another process: ours names its folder in its command line.
-    local pid
-    [ -f "$1/pid" ] && pid=$(cat "$1/pid") && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$1"
+# When a process started, in ticks since boot: with it a pid means one process for ever, though pids are used again.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+
+service_running() { # FOLDER
+    [ -s "$1/pid" ] && [ -s "$1/since" ] && [ "$(started_at "$(cat "$1/pid")")" = "$(cat "$1/since")" ]
 }
 
 # service_start KIND FOLDER: returns when it answers, dies with the end of its log when it does not within a minute.
@@ -72,7 +74,6 @@ service_start() {
     [ -f "$folder/ports" ] || free_ports 2 >"$folder/ports"
     ports=$(cat "$folder/ports")
     printf '127.0.0.1:%s\n' "${ports% *}" >"$folder/address"
-    printf '%s\n' "$kind" >"$folder/kind"
     "${kind}_start" "$folder" "${ports% *}" "${ports#* }"
     python3 "$root/deploy/local/ready.py" "$kind" "$(cat "$folder/address")" "$(cat "$folder/pid")" 60 && return
     show_log "$folder/log" 20
@@ -85,6 +86,7 @@ service_spawn() { # FOLDER COMMAND...
     local folder=$1; shift
     setsid "$@" >>"$folder/log" 2>&1 </dev/null 9>&- &
     printf '%s\n' "$!" >"$folder/pid"
+    started_at "$!" >"$folder/since"
 }
 
 emulator_start() { # FOLDER PORT PORT
@@ -143,13 +145,4 @@ service_stop() {
     ended "$pid" 100 || kill -KILL -- "-$pid" 2>/dev/null
     ended "$pid" 100 || say "process $pid of $1 does not end"
     rm -f "$1/pid"
-}
-
-# service_stop_all FOLDER: every service and worker below the folder.
-service_stop_all() {
-    local file
-    for file in "$1"/*/pid "$1"/*/*/pid; do
-        [ -f "$file" ] && service_stop "$(dirname -- "$file")"
-    done
-    return 0
 }

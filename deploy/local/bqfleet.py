@@ -1,0 +1,54 @@
+"""Makes a bqfleet handler of a Python function: bqfleet.serve(rows_of), where rows_of(item, hello) returns the item's rows.
+
+item has key, payload and attempt; hello has run, batch, params and the target's schema. start(hello), if given, runs once
+before the first item and is where models are loaded. What is raised makes the item fail: any exception as the item's own
+error, Retry to be tried again later, Fatal to end the run. print() goes to the worker's log, not to the fleet.
+"""
+import json, os, sys, time, traceback
+
+
+class Retry(Exception):
+    kind = "retry"
+
+
+class Fatal(Exception):
+    kind = "fatal"
+
+
+def serve(rows_of, start=None):
+    out = os.dup(1)
+    os.dup2(2, 1)  # also for libraries that write to stdout below Python
+    sys.stdout = sys.stderr
+
+    def write(answers):
+        data = memoryview("".join(json.dumps(a, default=str) + "\n" for a in answers).encode())
+        while data:
+            data = data[os.write(out, data):]
+
+    def answer(item, hello):
+        try:
+            return {"item": item["item"], "rows": list(rows_of(item, hello)), "done": True}
+        except Exception as error:
+            traceback.print_exc()
+            text = f"{type(error).__name__}: {error}"
+            return {"item": item["item"], "error": {"kind": getattr(error, "kind", "task"), "message": text}}
+
+    hello, pieces = None, []
+    while chunk := os.read(0, 1 << 20):  # all that is there: one read, and one write of the answers
+        pieces.append(chunk)
+        if b"\n" not in chunk:
+            continue
+        *lines, rest = b"".join(pieces).split(b"\n")
+        pieces, answers, since = [rest], [], time.monotonic()
+        for message in map(json.loads, filter(None, lines)):
+            if hello is None:
+                hello = message
+                if start:
+                    start(hello)
+                answers.append({"ready": True})
+            else:
+                answers.append(answer(message, hello))
+            if time.monotonic() - since > 0.05:  # slow work: nobody's answer waits for the next item's
+                write(answers)
+                answers, since = [], time.monotonic()
+        write(answers)
