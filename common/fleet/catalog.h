@@ -1,0 +1,45 @@
+#ifndef BQF_FLEET_CATALOG_H
+#define BQF_FLEET_CATALOG_H
+
+#include "common/fleet/record.h"
+
+/*
+ * The runs a fleet knows: the topic `batches`, folded. Keys:
+ *   run/RUN/NONCE   the record; the first one of a run id wins, a tombstone of its key removes it
+ *   state/RUN       {"paused":bool,"parallel":n}: a copy from the run's log
+ *   end/RUN         {"end","exit","offset","time_ms","items","failed",...}: a copy of how it ended; a withdrawn submission has one too
+ * A record that finds an open run of its batch's name is void from the start (the submitter withdraws), unless it replaces that run.
+ */
+enum run_standing { STANDING_OPEN, STANDING_VOID, STANDING_ENDED };
+struct catalog_run {
+    char run[LIMIT_NAME];
+    enum run_standing standing;
+    struct record *record;
+    char void_because[LIMIT_NAME]; /* the run that was open */
+    int64_t offset;                /* of the record */
+    bool paused; int64_t parallel;
+    doc *end;                      /* NULL while open */
+};
+struct catalog;
+struct catalog *catalog_new(void);
+void catalog_free(struct catalog *);
+/* One message. Messages that do not decode are counted, logged and skipped. Returns the run it concerned, or NULL (also when removed). */
+struct catalog_run *catalog_apply(struct catalog *, const void *key, size_t key_len, const void *value, size_t value_len, int64_t offset);
+struct catalog_run *catalog_find(struct catalog *, const char *run);
+struct catalog_run *catalog_find_n(struct catalog *, const char *run, size_t run_len);
+struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the open run of that name */
+struct catalog_run *catalog_last_of(struct catalog *, const char *batch); /* the newest of that name, in any standing but void */
+/* In order of their records; it starts at NULL. */
+struct catalog_run *catalog_next(struct catalog *, const struct catalog_run *it);
+size_t catalog_count(const struct catalog *);
+
+/* Keys and values to publish. Callers free. */
+char *catalog_record_key(const struct record *);
+char *catalog_state_key(const char *run);
+char *catalog_end_key(const char *run);
+doc *catalog_state_value(bool paused, int64_t parallel);
+/* From the fold of a settled run. */
+doc *catalog_end_value(const struct fold *, int64_t time_ms);
+doc *catalog_withdrawn_value(const char *because_run, int64_t time_ms);
+
+#endif

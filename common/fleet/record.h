@@ -1,0 +1,56 @@
+#ifndef BQF_FLEET_RECORD_H
+#define BQF_FLEET_RECORD_H
+
+#include "common/base/doc.h"
+#include "common/base/schema.h"
+#include "common/bq/sql.h"
+#include "common/fleet/fold.h"
+
+/* A run's record: everything any process needs to work on it, written once to `batches`. JSON, version 1. */
+enum write_via { VIA_STAGING, VIA_DIRECT, VIA_WORKER_TABLES };
+
+struct record {
+    char run[LIMIT_NAME], batch[LIMIT_NAME], nonce[17];
+    int64_t created_ms;            /* the submitter's clock */
+    char *by;                      /* host and process of the submitter, for people */
+    char queue[LIMIT_NAME];
+    /* job */
+    char handler[LIMIT_NAME];
+    doc *params;                   /* any JSON; NULL: none */
+    int64_t timeout_ms, attempts;
+    /* write */
+    enum write_mode mode;
+    enum write_via via;
+    bool has_target;               /* false for mode none */
+    struct bq_ref target;
+    char location[64];             /* of the target's dataset: every job's */
+    char project[64];              /* every job's */
+    char staging_project[64], staging_dataset[256];
+    doc *schema_doc;               /* {"fields":[...]} of the target */
+    struct schema *schema;         /* parsed */
+    char **keys; size_t key_count;
+    char **order_by; size_t order_count;
+    char **insert_only; size_t insert_only_count;
+    char partition_column[304];    /* "" when the target has none that can prune */
+    int64_t max_bytes_billed;      /* 0: none */
+    /* finish */
+    int64_t every_ms;
+    struct fold_config finish;
+    int64_t parallel;              /* of the run across the fleet; 0: no cap */
+    /* places on the bus */
+    int32_t log_partition; int64_t log_offset;
+    int32_t dead_partition; int64_t dead_offset;
+    int32_t work_partitions;
+    int64_t *work_starts;          /* each work partition's end when the run was opened */
+    char replaces[LIMIT_NAME], adopts[LIMIT_NAME]; /* run ids, or "" */
+    doc *spec;                     /* the spec as it was given, for people */
+};
+
+doc *record_to_doc(const struct record *);
+/* ERR_FATAL on an unknown version, ERR_TASK when malformed. */
+struct record *record_parse(const char *text, size_t len, struct error *);
+void record_free(struct record *);
+DEFINE_AUTO(record_free, struct record *)
+void record_shard_ref(const struct record *, const char *incarnation, struct bq_ref *);
+
+#endif

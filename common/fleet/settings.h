@@ -1,0 +1,38 @@
+#ifndef BQF_FLEET_SETTINGS_H
+#define BQF_FLEET_SETTINGS_H
+
+#include "common/base/config.h"
+
+/* The settings of both programs: one row each in settings.c. Bits of `who`: which program or command takes them. */
+enum {
+    WHO_WORKER = 1,      /* bqfleet-worker */
+    WHO_EMBEDDED = 2,    /* run and try without brokers */
+    WHO_FLEET = 4,       /* commands that speak to a fleet */
+    WHO_BIGQUERY = 8,    /* commands that speak to BigQuery */
+    WHO_RUN = 16, WHO_SUBMIT = 32, WHO_WATCH = 64, WHO_SERVE = 128, WHO_TOPICS = 256, WHO_PLAN = 512, WHO_TRY = 1024, WHO_STATUS = 2048,
+    WHO_FINISH = 4096, WHO_CANCEL = 8192, WHO_CONFIG = 16384, WHO_INIT = 32768, WHO_ALL = 0x7fffffff
+};
+
+struct settings {
+    /* bus */
+    char *brokers; char **kafka; char *kafka_file; char *prefix;
+    /* BigQuery */
+    char *project, *location, *bigquery_url, *auth, *token, *ca_file;
+    int64_t requests;
+    /* work */
+    int64_t parallel, buffer, load_size, linger_ms, prefetch, grace_ms, session_ms;
+    /* worker */
+    char *queue, *name, **handler, *handlers_file;
+    bool static_member;
+    /* commands */
+    char *run_id, **set, *failed, *to, *item, *output, *progress, *text;
+    int64_t limit, partitions, replication, wait_ms;
+    bool replace_run, accept_failed, detach, yes;
+    /* process */
+    char *config, *log_level, *log_format;
+    bool stats, help, version;
+};
+extern const struct opt settings_rows[];
+extern const size_t settings_count;
+
+#endif
