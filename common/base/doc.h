@@ -15,9 +15,11 @@ DEFINE_AUTO(doc_free, doc *)
 enum doc_type { DOC_NONE, DOC_NULL, DOC_BOOL, DOC_INT, DOC_REAL, DOC_STRING, DOC_ARRAY, DOC_OBJECT };
 enum doc_type doc_type(const doc *);
 
-/* Reading. path: "status.errorResult.reason"; NULL or "" is the document itself. A missing or null field gives the fallback. */
+/* Reading. path: "status.errorResult.reason", "errors.0.reason"; NULL or "" is the document itself. A missing or null field gives
+ * the fallback. */
 const doc *doc_get(const doc *, const char *path);
-const char *doc_str(const doc *, const char *path, const char *fallback); /* only strings */
+const doc *doc_field(const doc *object, const char *key); /* one key as it is, dots and all: for names a user chose */
+const char *doc_str(const doc *, const char *path, const char *fallback); /* only strings, and none with a NUL inside */
 int64_t doc_int(const doc *, const char *path, int64_t fallback);         /* numbers, and strings of digits as BigQuery's int64 */
 double doc_real(const doc *, const char *path, double fallback);
 bool doc_bool(const doc *, const char *path, bool fallback);              /* true, "true" */
