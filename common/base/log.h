@@ -19,7 +19,7 @@ struct log_ctx {
 void log_setup(enum log_level, enum log_format, int64_t (*wall_ms)(void *), void *clock);
 /* Called around each line, so that progress on the same terminal can be wiped and drawn again. NULL: none. */
 void log_around(void (*before)(void *), void (*after)(void *), void *arg);
-/* Where lines go instead of stderr: for tests. NULL: stderr. */
+/* Where lines go (without their line break) instead of stderr: for tests. NULL: stderr. */
 void log_sink(void (*sink)(void *, enum log_level, const char *line, size_t len), void *arg);
 bool log_enabled(enum log_level);
 void log_line(enum log_level, const struct log_ctx *, const char *fmt, ...) PRINTF_LIKE(3, 4);
