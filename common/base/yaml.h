@@ -4,7 +4,8 @@
 #include "common/base/error.h"
 
 /* A YAML document as a tree whose every node knows its line and column (from 1). Anchors and aliases are refused;
- * a repeated key is an error. All errors are ERR_USAGE and begin with "FILE:LINE:COLUMN: ". */
+ * a repeated key is an error. All errors are ERR_USAGE and begin with "FILE:LINE:COLUMN: ", or with "--set PATH: " for what came from there (line 0).
+ * An empty document is a null scalar. Null counts as absent wherever something is read. */
 enum yaml_type { YAML_SCALAR, YAML_LIST, YAML_MAP };
 struct yaml {
     enum yaml_type type;
@@ -14,8 +15,8 @@ struct yaml {
     struct yaml **items; /* list: items; map: values */
     struct yaml **keys;  /* map: scalars */
     size_t count;
-    const char *file;    /* for messages; owned by the root */
-    bool used;           /* yaml_unknown_keys reports what nobody asked for */
+    const char *file;    /* for messages */
+    char *owned_file;    /* its memory, in the node that owns it: the root, and what --set put in */
 };
 
 /* env(name) gives the value for ${NAME} in scalars ("$${" is a literal "${"), or NULL: an error. env NULL: no expansion. */
@@ -26,9 +27,9 @@ DEFINE_AUTO(yaml_free, struct yaml *)
 int yaml_set(struct yaml *root, const char *assignment, struct error *);
 
 int yaml_error(const struct yaml *at, struct error *, const char *fmt, ...) PRINTF_LIKE(3, 4); /* -1 */
-/* The map's value of that key, or NULL; marks it as known. map may be NULL. */
+/* The map's value of that key, or NULL; also NULL when map is NULL or no map. */
 struct yaml *yaml_get(struct yaml *map, const char *key);
-/* -1 with the first key of the map that is not among names, and the nearest that is. */
+/* -1 with the first key of the map that is not among names, and the nearest that is; also when it is neither a map nor null. */
 int yaml_only(struct yaml *map, const char *const *names, size_t count, struct error *);
 bool yaml_is_null(const struct yaml *); /* absent, ~, null or empty, unquoted */
 
