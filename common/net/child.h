@@ -5,7 +5,8 @@
 
 /*
  * Child processes behind a seam: children_posix() forks; tests and simulations pass their own ops. A child is three pipes and an exit.
- * Callbacks run on the loop, never from inside child_start. Data is valid during the call only.
+ * Callbacks run on the loop, never from inside child_start, child_write or any other call of ours; they may call everything here,
+ * child_drop included. Data is valid during the call only. Whoever started a child drops it once, also after `exited`.
  */
 struct children; /* the factory */
 struct child;
@@ -21,8 +22,11 @@ struct child_events {
      * child_resume(). */
     size_t (*out)(void *arg, const char *data, size_t len);
     void (*err)(void *arg, const char *data, size_t len);   /* stderr; always taken */
-    void (*drained)(void *arg);                             /* what was written has left for the pipe; may be NULL */
-    /* Last call: all its output was delivered. status as of waitpid; text such as "exit status 3" or "killed by signal 9 (Killed)". */
+    /* child_unsent() is 0 again after child_write() had to keep something (or its stdin is closed, as the next write will say);
+     * may be NULL. */
+    void (*drained)(void *arg);
+    /* Last call: all its output was delivered. status as of waitpid; text such as "exit status 3" or "killed by signal 9 (Killed)".
+     * What is left of its process group is killed before; output that comes later than 1 s after the exit is lost. */
     void (*exited)(void *arg, int status, const char *text);
 };
 
@@ -45,7 +49,7 @@ struct child_vtable {
     void (*close_stdin)(struct child *);
     void (*resume)(struct child *);                             /* after out() took less than it was given */
     void (*kill)(struct child *, int signo);                    /* its whole process group */
-    void (*drop)(struct child *);                               /* no further callbacks; killed and reaped if it still runs */
+    void (*drop)(struct child *);                               /* frees it: no further callbacks; killed and reaped if it still runs */
 };
 struct child { const struct child_vtable *ops; };
 

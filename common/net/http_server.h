@@ -19,7 +19,7 @@ typedef void http_server_cb(void *arg, struct http_exchange *, const struct http
 /* port 0: any; http_server_port says which. max_body in bytes. NULL with ERR_USAGE when it cannot bind. */
 struct http_server *http_server_new(struct loop *, const char *address, int port, size_t max_body, http_server_cb *, void *arg, struct error *);
 int http_server_port(const struct http_server *);
-void http_server_free(struct http_server *);
+void http_server_free(struct http_server *); /* closes everything; exchanges without an answer are gone and must not be touched */
 
 const char *http_exchange_header(struct http_exchange *, const char *name); /* of the request; NULL when absent */
 /* headers: NULL-terminated "Name: value", may be NULL. */

@@ -7,6 +7,8 @@
  * The one event loop of a process, and its only clock. Everything runs on its thread; callbacks may free the object they belong to.
  * loop_new() is libevent with precise timers; loop_new_virtual() has no file descriptors and its time stands still until
  * loop_step() jumps to the next timer: for tests and simulations. Code that takes a loop cannot tell which it has.
+ * A loop is freed after everything that was made on it. loop_new() ignores SIGPIPE in the whole process: writing to a closed pipe or
+ * socket is an error like others.
  */
 struct loop;
 
@@ -19,13 +21,14 @@ int64_t loop_wall_us(struct loop *); /* microseconds since 1970-01-01 UTC */
 static inline int64_t loop_now_ms(struct loop *l) { return loop_now_us(l) / US_PER_MS; }
 static inline int64_t loop_wall_ms(struct loop *l) { return loop_wall_us(l) / US_PER_MS; }
 
-/* Until loop_stop(), or until nothing is left to wait for. */
+/* Until loop_stop() (one that came before counts), or until nothing is left to wait for. */
 void loop_run(struct loop *);
 void loop_stop(struct loop *);
 /* Runs what is due (real: waits at most max_wait_us for it; virtual: jumps to the next timer if nothing is due and it is at most
  * max_wait_us away, else advances by max_wait_us). False when nothing ran. */
 bool loop_step(struct loop *, int64_t max_wait_us);
-/* Runs until cond(arg), at most for `timeout_us` of the loop's own time. True when cond held. For tests and short commands. */
+/* Runs until cond(arg), at most for `timeout_us` of the loop's own time. True when cond held. For tests and short
+ * commands; does not heed loop_stop(). */
 bool loop_until(struct loop *, bool (*cond)(void *), void *arg, int64_t timeout_us);
 
 /* Timers fire once; setting a set timer moves it. */
@@ -47,7 +50,7 @@ struct watch *watch_new(struct loop *, int fd, void (*fn)(void *, int events), v
 void watch_set(struct watch *, int events); /* 0: none */
 void watch_free(struct watch *);
 
-/* Signals (real loop only): fn is called on the loop. One handler a signal. */
+/* Signals (real loop only; one loop of a process): fn is called on the loop. One handler a signal. */
 struct sigwatch;
 struct sigwatch *sigwatch_new(struct loop *, int signo, void (*fn)(void *, int signo), void *arg);
 void sigwatch_free(struct sigwatch *);
