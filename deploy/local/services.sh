@@ -113,7 +113,6 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
 END
     fi
     if [ ! -f "$folder/data/meta.properties" ]; then
