@@ -16,10 +16,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from support.bigquery import BigQuery  # noqa: E402
 from support.processes import Program, alive  # noqa: E402
-from support.scene import BIN, ROOT, Scene, environment  # noqa: E402
+from support.scene import BIN, BUILD, Scene, environment  # noqa: E402
 from support.services import Service  # noqa: E402
 
-SESSIONS = pathlib.Path(os.environ.get("BQF_BUILD") or ROOT / "build") / "scenario"
+SESSIONS = BUILD / "scenario"
 
 
 @pytest.fixture(scope="session")

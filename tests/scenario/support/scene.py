@@ -10,7 +10,9 @@ from support.kafka import Kafka
 from support.processes import MARK, Program, kill_all, marked, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-BIN = pathlib.Path(os.environ.get("BQF_BIN") or ROOT / "build/asan").resolve()
+BUILD = pathlib.Path(os.environ.get("BQF_BUILD") or ROOT / "build").resolve()
+BIN = pathlib.Path(os.environ.get("BQF_BIN") or BUILD / "asan").resolve()
+RELEASE = BUILD / "release" if (BUILD / "release/bqfleet").exists() else BIN
 
 
 def environment(mark, folder, **more):
@@ -30,6 +32,7 @@ class Scene:
         self.prefix, self.dataset, self.queue = f"bqf_{self.id}.", f"ds_{self.id}", "default"
         self.kafka = Kafka(brokers) if brokers else None
         self.programs = []
+        self.bin = BIN  # or RELEASE, for a test whose subject is size
         self.env = environment(self.id, folder, BIGQUERY_EMULATOR_HOST=bq.address if bq else None)
         if bq:
             bq.create_dataset(self.dataset)
@@ -65,8 +68,8 @@ class Scene:
     # -- programs
 
     def start(self, program, *args, name=None, stdin=None, env=None, cwd=None):
-        """A program in the background. program: a name below BQF_BIN, or a path."""
-        path = BIN / program if "/" not in str(program) else program
+        """A program in the background. program: a name below self.bin, or a path."""
+        path = self.bin / program if "/" not in str(program) else program
         name = name or f"{pathlib.Path(path).name}-{len(self.programs)}"
         started = Program([path, *args], self.env | (env or {}), self.folder, name, cwd, stdin)
         self.programs.append(started)
