@@ -3,6 +3,7 @@
 
 #include "common/fleet/settings.h"
 #include "common/fleet/world.h"
+#include "coordinator/spec.h"
 
 struct command_env {
     const struct settings *settings;
@@ -26,9 +27,10 @@ int command_fail(const struct error *);
 /* setup.c: makes the world that settings ask for. What is not wanted stays NULL. */
 enum { SETUP_BUS = 1, SETUP_BIGQUERY = 2, SETUP_CHILDREN = 4 };
 struct setup { struct world world; struct rnd rnd; struct metrics metrics; struct http *http; struct auth *auth; };
-/* SETUP_BUS: Kafka when settings->brokers, else a memory bus with the topics a run needs. Waits (bounded, settings->wait_ms) for the broker to answer.
- * Project: --project, GOOGLE_CLOUD_PROJECT, or the spec's (project argument, may be NULL). */
-int setup_open(struct setup *, const struct command_env *, unsigned wants, const char *project, struct error *);
+/* SETUP_BUS: Kafka when settings->brokers, else a memory bus with the topics a run of the spec's queue needs. SETUP_BIGQUERY: the project is
+ * --project, else the spec's, else GOOGLE_CLOUD_PROJECT. Waits (bounded, settings->wait_ms) for each of them to answer. spec may be NULL.
+ * On failure everything is closed again. */
+int setup_open(struct setup *, const struct command_env *, unsigned wants, const struct spec *, struct error *);
 void setup_close(struct setup *);
 
 int command_run(struct command_env *, char *const *args, int count);

@@ -35,7 +35,9 @@ struct spec {
         char *location;
         int64_t max_bytes_billed;
         doc *create;                   /* {"fields":[...]} for a target that does not exist, or NULL */
-        doc *create_partitioning;      /* {"timePartitioning":{...}} or NULL */
+        doc *create_partitioning;      /* {"timePartitioning":{...}} or {"rangePartitioning":{...}}, or NULL */
+        char *create_cluster;          /* the column to cluster by, or NULL */
+        doc *labels;                   /* {"name":"value"} for every job, or NULL; in the record: spec, "write.labels" */
     } write;
     struct { int64_t every_ms; struct fold_config fold; } finish;
     doc *as_written;                   /* the whole spec as JSON, after ${VAR} and --set */
