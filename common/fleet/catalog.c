@@ -1,0 +1,254 @@
+#include "common/fleet/catalog.h"
+
+#include <uthash.h>
+
+#include "common/base/log.h"
+
+struct entry {
+    struct catalog_run pub; /* first: entries are given out as this */
+    char *key;              /* of its record */
+    bool paused, known;     /* known: has a record */
+    UT_hash_handle hh;
+};
+
+struct catalog {
+    struct entry *runs;     /* by run id, in the order they were first heard of */
+    size_t skipped;
+};
+
+struct catalog *catalog_new(void)
+{
+    return xcalloc(1, sizeof(struct catalog));
+}
+
+static void entry_free(struct entry *e)
+{
+    record_free(e->pub.record);
+    doc_free(e->pub.end);
+    free(e->key);
+    free(e);
+}
+
+void catalog_free(struct catalog *c)
+{
+    if (c == NULL)
+        return;
+    struct entry *e, *tmp;
+    HASH_ITER(hh, c->runs, e, tmp) {
+        HASH_DEL(c->runs, e);
+        entry_free(e);
+    }
+    free(c);
+}
+
+static struct entry *find(struct catalog *c, const char *run, size_t len)
+{
+    struct entry *e;
+    HASH_FIND(hh, c->runs, run, len, e);
+    return e;
+}
+
+static struct entry *find_or_add(struct catalog *c, const char *run, size_t len)
+{
+    struct entry *e = find(c, run, len);
+    if (e == NULL && len < sizeof(e->pub.run)) {
+        e = xcalloc(1, sizeof(*e));
+        memcpy(e->pub.run, run, len);
+        HASH_ADD_KEYPTR(hh, c->runs, e->pub.run, len, e);
+    }
+    return e;
+}
+
+static struct catalog_run *shown(struct entry *e)
+{
+    return e != NULL && e->known ? &e->pub : NULL;
+}
+
+struct catalog_run *catalog_find_n(struct catalog *c, const char *run, size_t len)
+{
+    return shown(find(c, run, len));
+}
+
+struct catalog_run *catalog_find(struct catalog *c, const char *run)
+{
+    return catalog_find_n(c, run, strlen(run));
+}
+
+struct catalog_run *catalog_open_of(struct catalog *c, const char *batch)
+{
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (e->known && e->pub.standing == STANDING_OPEN && strcmp(e->pub.record->batch, batch) == 0)
+            return &e->pub;
+    return NULL;
+}
+
+struct catalog_run *catalog_last_of(struct catalog *c, const char *batch)
+{
+    struct catalog_run *last = NULL;
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (e->known && e->pub.standing != STANDING_VOID && strcmp(e->pub.record->batch, batch) == 0 &&
+            (last == NULL || e->pub.offset > last->offset))
+            last = &e->pub;
+    return last;
+}
+
+struct catalog_run *catalog_next(struct catalog *c, const struct catalog_run *it)
+{
+    const struct entry *at = (const struct entry *)(const void *)it;
+    struct entry *e = at ? at->hh.next : c->runs;
+    while (e != NULL && !e->known)
+        e = e->hh.next;
+    return shown(e);
+}
+
+size_t catalog_count(const struct catalog *c)
+{
+    size_t n = 0;
+    for (const struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        n += e->known;
+    return n;
+}
+
+/* Open unless an earlier run of the name is: the first record wins the name, here and in every other reader. */
+static void decide_standing(struct catalog *c, struct entry *e)
+{
+    const struct record *r = e->pub.record;
+    e->pub.standing = STANDING_OPEN;
+    for (struct entry *o = c->runs; o != NULL; o = o->hh.next) {
+        if (o == e || !o->known || o->pub.standing != STANDING_OPEN || strcmp(o->pub.record->batch, r->batch) != 0)
+            continue;
+        if (strcmp(r->replaces, o->pub.run) == 0)
+            continue;
+        e->pub.standing = STANDING_VOID;
+        snprintf(e->pub.void_because, sizeof(e->pub.void_because), "%s", o->pub.run);
+        return;
+    }
+}
+
+static struct catalog_run *apply_record(struct catalog *c, const char *run, size_t run_len, const char *key, const void *value, size_t len, int64_t offset)
+{
+    struct entry *e = find_or_add(c, run, run_len);
+    if (e == NULL)
+        return NULL;
+    if (value == NULL) {
+        if (e->key == NULL || strcmp(e->key, key) != 0)
+            return NULL; /* a second record of that id, or one long gone */
+        HASH_DEL(c->runs, e);
+        entry_free(e);
+        return NULL;
+    }
+    if (e->known)
+        return &e->pub;
+    struct error err = ERROR_INIT;
+    struct record *r = record_parse(value, len, &err);
+    if (r == NULL || strncmp(r->run, run, run_len) != 0 || strlen(r->run) != run_len) {
+        log_warn("a run's record (%s) is skipped: %s", key, r ? "it names another run" : err.text);
+        record_free(r);
+        c->skipped++;
+        return NULL;
+    }
+    e->pub.record = r;
+    e->pub.offset = offset;
+    e->key = xstrdup(key);
+    e->known = true;
+    /* An end that was read before the record (compaction keeps only the last of each key) closes it all the same. */
+    if (e->pub.end != NULL)
+        e->pub.standing = STANDING_ENDED;
+    else
+        decide_standing(c, e);
+    return &e->pub;
+}
+
+static struct catalog_run *apply_state(struct catalog *c, const char *run, const doc *d)
+{
+    struct entry *e = find_or_add(c, run, strlen(run));
+    if (e == NULL)
+        return NULL;
+    e->pub.paused = doc_bool(d, "paused", false);
+    e->pub.parallel = doc_int(d, "parallel", 0);
+    return shown(e);
+}
+
+static struct catalog_run *apply_end(struct catalog *c, const char *run, doc *d)
+{
+    struct entry *e = find_or_add(c, run, strlen(run));
+    if (e == NULL || e->pub.end != NULL)
+        return shown(e);
+    e->pub.end = doc_ref(d);
+    if (e->known && e->pub.standing == STANDING_OPEN)
+        e->pub.standing = STANDING_ENDED;
+    return shown(e);
+}
+
+struct catalog_run *catalog_apply(struct catalog *c, const void *key, size_t key_len, const void *value, size_t value_len, int64_t offset)
+{
+    AUTO(free_ptr) char *k = xstrndup(key_len ? key : "", key_len);
+    if (strncmp(k, "run/", 4) == 0) {
+        const char *run = k + 4, *slash = strchr(run, '/');
+        return slash ? apply_record(c, run, (size_t)(slash - run), k, value, value_len, offset) : NULL;
+    }
+    bool state = strncmp(k, "state/", 6) == 0, end = strncmp(k, "end/", 4) == 0;
+    if ((!state && !end) || value == NULL)
+        return NULL;
+    struct error err = ERROR_INIT;
+    AUTO(doc_free_auto) doc *d = doc_parse(value, value_len, k, &err);
+    if (d == NULL) {
+        log_warn("a message of the batches topic is skipped: %s", err.text);
+        c->skipped++;
+        return NULL;
+    }
+    return state ? apply_state(c, k + 6, d) : apply_end(c, k + 4, d);
+}
+
+char *catalog_record_key(const struct record *r)
+{
+    return xasprintf("run/%s/%s", r->run, r->nonce);
+}
+
+char *catalog_state_key(const char *run)
+{
+    return xasprintf("state/%s", run);
+}
+
+char *catalog_end_key(const char *run)
+{
+    return xasprintf("end/%s", run);
+}
+
+doc *catalog_state_value(bool paused, int64_t parallel)
+{
+    doc *d = doc_object();
+    doc_set_bool(d, "paused", paused);
+    return doc_set_int(d, "parallel", parallel);
+}
+
+doc *catalog_end_value(const struct fold *f, int64_t time_ms)
+{
+    int64_t inserted = 0, updated = 0, deleted = 0;
+    for (size_t i = 0; i < f->cut_count; i++) {
+        inserted += f->cuts[i].inserted;
+        updated += f->cuts[i].updated;
+        deleted += f->cuts[i].deleted;
+    }
+    doc *d = doc_object();
+    doc_set_str(d, "end", run_end_name(f->end));
+    doc_set_int(d, "exit", fold_exit_code(f));
+    doc_set_str(d, "text", f->end_text);
+    doc_set_int(d, "offset", f->end_offset);
+    doc_set_int(d, "time_ms", time_ms);
+    doc_set_int(d, "items", f->items);
+    doc_set_int(d, "done", f->done);
+    doc_set_int(d, "failed", f->failed);
+    doc_set_int(d, "inserted", inserted);
+    doc_set_int(d, "updated", updated);
+    return doc_set_int(d, "deleted", deleted);
+}
+
+doc *catalog_withdrawn_value(const char *because_run, int64_t time_ms)
+{
+    doc *d = doc_object();
+    doc_set_str(d, "end", "withdrawn");
+    doc_set_int(d, "exit", EXIT_ENDED);
+    doc_set_str(d, "because", because_run);
+    return doc_set_int(d, "time_ms", time_ms);
+}

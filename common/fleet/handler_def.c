@@ -1,0 +1,122 @@
+#include "common/fleet/handler_def.h"
+
+#include "common/base/ids.h"
+#include "common/base/limits.h"
+
+static struct handler_def *add(struct handler_defs *defs)
+{
+    defs->v = xreallocarray(defs->v, defs->count + 1, sizeof(*defs->v));
+    struct handler_def *d = &defs->v[defs->count++];
+    *d = (struct handler_def){.start_timeout_ms = 60000, .window = 1};
+    return d;
+}
+
+/* exec: [python3, x.py] or exec: "python3 x.py". */
+static int parse_argv(struct yaml *map, const char *key, struct handler_def *d, struct error *err)
+{
+    struct yaml *node = yaml_get(map, key);
+    size_t count = 0;
+    if (node->type == YAML_SCALAR) {
+        if (strv_split(node->value, &d->argv, &count, err) != 0)
+            return yaml_error(node, err, "%s: the command line does not parse; quotes must be closed", key);
+    } else if (yaml_want_strv(map, key, &d->argv, &count, err) != 0) {
+        return -1;
+    }
+    if (count == 0)
+        return yaml_error(node, err, "%s: names no program; write e.g. %s: [python3, handler.py]", key, key);
+    return 0;
+}
+
+static int parse_env(struct yaml *map, struct handler_def *d, struct error *err)
+{
+    struct yaml *env = NULL;
+    if (yaml_want_map(map, "env", &env, err) != 0 || env == NULL)
+        return env == NULL ? 0 : -1;
+    d->env = xcalloc(env->count + 1, sizeof(*d->env));
+    for (size_t i = 0; i < env->count; i++) {
+        if (env->items[i]->type != YAML_SCALAR)
+            return yaml_error(env->items[i], err, "env: a value must be text");
+        d->env[i] = xasprintf("%s=%s", env->keys[i]->value, env->items[i]->value);
+    }
+    return 0;
+}
+
+static int parse_one(struct yaml *map, struct handler_def *d, struct error *err)
+{
+    static const char *const keys[] = {"exec", "command", "noop", "start_timeout", "window", "env"};
+    if (map->type != YAML_MAP)
+        return yaml_error(map, err, "handler %s: write {exec: [program, argument]} or {command: [program, '{key}']}", d->name);
+    if (yaml_only(map, keys, ARRAY_LEN(keys), err) != 0)
+        return -1;
+    bool exec = yaml_get(map, "exec") != NULL, command = yaml_get(map, "command") != NULL, noop = yaml_get(map, "noop") != NULL;
+    if (exec + command + noop != 1)
+        return yaml_error(map, err, "handler %s: needs exactly one of exec, command", d->name);
+    d->kind = exec ? HANDLER_EXEC : command ? HANDLER_COMMAND : HANDLER_NOOP;
+    if (!noop && parse_argv(map, exec ? "exec" : "command", d, err) != 0)
+        return -1;
+    if (yaml_want_ms(map, "start_timeout", &d->start_timeout_ms, err) != 0 || yaml_want_int(map, "window", 1, 4096, &d->window, err) != 0)
+        return -1;
+    if (d->kind != HANDLER_EXEC && d->window != 1)
+        return yaml_error(yaml_get(map, "window"), err, "window: only exec handlers have one");
+    return parse_env(map, d, err);
+}
+
+int handler_defs_parse(struct yaml *map, const char *dir, struct handler_defs *defs, struct error *err)
+{
+    if (map->type != YAML_MAP)
+        return yaml_error(map, err, "handlers: write a map of names, e.g. {predict: {exec: [python3, predict.py]}}");
+    for (size_t i = 0; i < map->count; i++) {
+        const char *name = map->keys[i]->value;
+        if (id_check_name("handler name", name, err) != 0)
+            return yaml_error(map->keys[i], err, "\"%s\" cannot be a handler's name; letters, digits, '_', '-' and '.' can", name);
+        struct handler_def *d = add(defs);
+        d->name = xstrdup(name);
+        d->dir = dir ? xstrdup(dir) : NULL;
+        if (parse_one(map->items[i], d, err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+int handler_defs_add(struct handler_defs *defs, const char *assignment, struct error *err)
+{
+    const char *eq = strchr(assignment, '=');
+    if (eq == NULL || eq == assignment || eq[1] == '\0')
+        return error_set(err, ERR_USAGE, 0, "--handler \"%s\": write NAME=COMMAND, e.g. predict='python3 predict.py'", assignment);
+    AUTO(free_ptr) char *name = xstrndup(assignment, (size_t)(eq - assignment));
+    if (id_check_name("handler name", name, err) != 0)
+        return -1;
+    if (handler_defs_find(defs, name) != NULL)
+        return error_set(err, ERR_USAGE, 0, "--handler %s is given twice", name);
+    struct handler_def *d = add(defs);
+    d->name = xstrdup(name);
+    if (strcmp(eq + 1, "noop:") == 0) {
+        d->kind = HANDLER_NOOP;
+        return 0;
+    }
+    size_t count = 0;
+    d->kind = HANDLER_EXEC;
+    if (strv_split(eq + 1, &d->argv, &count, err) != 0)
+        return error_prefix(err, "--handler %s", name);
+    return count > 0 ? 0 : error_set(err, ERR_USAGE, 0, "--handler %s: names no program", name);
+}
+
+const struct handler_def *handler_defs_find(const struct handler_defs *defs, const char *name)
+{
+    for (size_t i = 0; i < defs->count; i++)
+        if (strcmp(defs->v[i].name, name) == 0)
+            return &defs->v[i];
+    return NULL;
+}
+
+void handler_defs_free(struct handler_defs *defs)
+{
+    for (size_t i = 0; i < defs->count; i++) {
+        free(defs->v[i].name);
+        strv_free(defs->v[i].argv);
+        strv_free(defs->v[i].env);
+        free(defs->v[i].dir);
+    }
+    free(defs->v);
+    *defs = (struct handler_defs){.v = NULL};
+}
