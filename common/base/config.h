@@ -32,16 +32,20 @@ struct config {
     const char *(*env)(const char *); /* getenv; passed in */
 };
 
-/* Fills settings. argv after the program (and command) name; a flag is --name VALUE, --name=VALUE, --switch or --no-switch; "--" ends
- * flags; everything else is left in args (a NULL-terminated vector of pointers into argv; the caller frees the vector only).
- * A secret may also come from BQFLEET_NAME_FILE. file: NULL, or a YAML map of settings. ERR_USAGE with the nearest flag. */
+/* Fills settings. argv after the program (and command) name; a flag is --name VALUE, --name=VALUE, --switch or --no-switch (-h is
+ * --help); "--" ends flags; everything else is left in args (a NULL-terminated vector of pointers into argv; the caller frees the
+ * vector only; args NULL: nothing else is expected). A secret may also come from BQFLEET_NAME_FILE; an empty variable counts as unset;
+ * a list in a variable is split as a shell splits words. file: NULL (then a row named "config" may name it), or the path of a YAML map
+ * of settings, in which a list may also be a map, read as KEY=VALUE. Variables and keys of the file that are others' (who) are passed
+ * over. "cores" is a number where it is the default. ERR_USAGE with the nearest flag; then settings are freed. */
 int config_load(struct config *, int argc, char *const *argv, const char *file, char ***args, struct error *);
-void config_free(struct config *);
+void config_free(struct config *); /* may be called twice */
 /* "  --load-size SIZE   Rows gathered ... [8MiB]" for the rows whose who matches. Caller frees. */
 char *config_help(const struct opt *rows, size_t count, unsigned who);
 /* A Markdown table of all rows. Caller frees. */
 char *config_markdown(const struct opt *rows, size_t count);
-/* Name, value, source; secrets are shown as "(set)". JSON when json. Caller frees. */
+/* Name, value, source of the rows whose who matches; secrets are shown as "(set)". JSON when json ({"settings":[{"name","value","source"}]}).
+ * Caller frees. */
 char *config_show(const struct config *, bool json);
 
 #endif
