@@ -20,6 +20,7 @@ struct rowcheck_options {
 /* The schema must outlive it. NULL with ERR_FATAL when a column of the options is not in the schema. */
 struct rowcheck *rowcheck_new(const struct schema *, const struct rowcheck_options *, struct error *);
 void rowcheck_free(struct rowcheck *);
+DEFINE_AUTO(rowcheck_free, struct rowcheck *)
 
 /* The smallest and greatest value of the partition column so far: days since 1970-01-01 for DATE, microseconds since then for
  * DATETIME and TIMESTAMP, the value itself for INT64. */

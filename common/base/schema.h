@@ -20,6 +20,7 @@ struct field {
     struct field *fields;      /* FIELD_STRUCT */
     size_t count;
     bool has_default;          /* defaultValueExpression: an omitted REQUIRED value is allowed */
+    char *default_value;       /* the expression itself, SQL; NULL without one */
 };
 
 struct schema {
@@ -27,9 +28,10 @@ struct schema {
     size_t count;
 };
 
-/* From {"fields":[...]} of the REST API. Legacy names (INTEGER, FLOAT, BOOLEAN, RECORD) are understood. NULL with ERR_FATAL. */
+/* From {"fields":[...]} of the REST API. Legacy names (INTEGER, FLOAT, BOOLEAN, RECORD) are understood. The fields may also be written
+ * short, as write.create's may: {"fields":["a:STRING REQUIRED","b:NUMERIC(10,2)"]} or {"fields":"a:STRING REQUIRED, b:INT64"}; and the
+ * value of "fields" alone is understood too. NULL with ERR_FATAL. */
 struct schema *schema_parse(const doc *, struct error *);
-/* "a:STRING REQUIRED, b:INT64": the short form of write.create's fields; {"name","type","mode"} objects go through schema_parse. */
 doc *schema_to_doc(const struct schema *); /* {"fields":[...]}: enough to create a table alike */
 void schema_free(struct schema *);
 DEFINE_AUTO(schema_free, struct schema *)
