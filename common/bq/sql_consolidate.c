@@ -119,13 +119,13 @@ static void put_rank(struct text *t)
     put_text(t, " ORDER BY ");
     for (size_t i = 0; i < cut->order_count; i++) {
         char term[TERMS_MAX][1024];
-        size_t n = order_terms(column(cut, cut->order_by[i]), "R", term);
+        size_t n = order_terms(column(cut, cut->order_by[i]), "bqfleet_r", term);
         for (size_t k = 0; k < n; k++) {
             put_text(t, term[k]);
             put_text(t, " DESC NULLS LAST, ");
         }
     }
-    put_text(t, "R.bqfleet_item DESC, R.bqfleet_row DESC) AS bqfleet_rank");
+    put_text(t, "bqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank");
 }
 
 /* S ranks at least as high as T: S1 > T1 OR (S1 = T1 AND (S2 > T2 OR (S2 = T2 AND ... Sn >= Tn))), where a NULL is lowest. */
@@ -182,31 +182,31 @@ static void put_staged(struct text *t)
         put_text(t, "\n");
     }
     put_text(t, "    ),\n"
-                "    bqfleet_found AS (SELECT R.bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged AS R GROUP BY R.bqfleet_load),\n");
+                "    bqfleet_found AS (SELECT bqfleet_r.bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged AS bqfleet_r GROUP BY bqfleet_r.bqfleet_load),\n");
 }
 
 static void put_accepted(struct text *t)
 {
     const struct sql_cut *cut = t->cut;
-    put_text(t, "    bqfleet_rows AS (\n      SELECT R.*");
+    put_text(t, "    bqfleet_rows AS (\n      SELECT bqfleet_r.*");
     if (cut->key_count > 0) {
         put_text(t, ", ");
         put_rank(t);
     }
-    put_text(t, "\n      FROM bqfleet_staged AS R\n");
+    put_text(t, "\n      FROM bqfleet_staged AS bqfleet_r\n");
     if (cut->exclusion_count > 0) {
         put_text(t, "      LEFT JOIN ");
         if (cut->side) {
             put_text(t, "(SELECT D.load, D.number AS item FROM ");
             put_ref(t, cut->side);
-            put_text(t, " AS D WHERE D.kind = 'exclusion') AS X");
+            put_text(t, " AS D WHERE D.kind = 'exclusion') AS bqfleet_x");
         } else {
-            put_text(t, "UNNEST(@exclusions) AS X");
+            put_text(t, "UNNEST(@exclusions) AS bqfleet_x");
         }
-        put_text(t, " ON X.load = R.bqfleet_load AND X.item = R.bqfleet_item\n");
+        put_text(t, " ON bqfleet_x.load = bqfleet_r.bqfleet_load AND bqfleet_x.item = bqfleet_r.bqfleet_item\n");
     }
-    put_text(t, "      WHERE R.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)");
-    put_text(t, cut->exclusion_count > 0 ? " AND X.load IS NULL\n    )\n" : "\n    )\n");
+    put_text(t, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)");
+    put_text(t, cut->exclusion_count > 0 ? " AND bqfleet_x.load IS NULL\n    )\n" : "\n    )\n");
 }
 
 static void put_checks(struct text *t)
@@ -244,8 +244,8 @@ static void put_source(struct text *t)
     put_staged(t);
     put_accepted(t);
     put_text(t, "  SELECT ");
-    put_columns(t, "R.");
-    put_text(t, t->cut->key_count > 0 ? "\n  FROM bqfleet_rows AS R WHERE R.bqfleet_rank = 1\n" : "\n  FROM bqfleet_rows AS R\n");
+    put_columns(t, "bqfleet_r.");
+    put_text(t, t->cut->key_count > 0 ? "\n  FROM bqfleet_rows AS bqfleet_r WHERE bqfleet_r.bqfleet_rank = 1\n" : "\n  FROM bqfleet_rows AS bqfleet_r\n");
     put_checks(t);
 }
 
