@@ -115,7 +115,7 @@ static void put_rank(struct text *t)
     const struct sql_cut *cut = t->cut;
     put_text(t, "ROW_NUMBER() OVER (PARTITION BY ");
     for (size_t i = 0; i < cut->key_count; i++)
-        put(t, "%sR.`%s`", i ? ", " : "", column(cut, cut->keys[i])->name);
+        put(t, "%sbqfleet_r.`%s`", i ? ", " : "", column(cut, cut->keys[i])->name);
     put_text(t, " ORDER BY ");
     for (size_t i = 0; i < cut->order_count; i++) {
         char term[TERMS_MAX][1024];
@@ -182,7 +182,7 @@ static void put_staged(struct text *t)
         put_text(t, "\n");
     }
     put_text(t, "    ),\n"
-                "    bqfleet_found AS (SELECT bqfleet_r.bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged AS bqfleet_r GROUP BY bqfleet_r.bqfleet_load),\n");
+                "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load),\n");
 }
 
 static void put_accepted(struct text *t)
