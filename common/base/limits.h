@@ -22,16 +22,27 @@
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
 
+/* Workers */
+#define LIMIT_UNFINISHED 20000            /* items taken and not yet done at which a worker takes no more; it goes on at half of it */
+#define LIMIT_TAKEN_BYTES (8 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
+#define LIMIT_ACK_SPAN (INT64_C(1) << 31) /* offsets of a partition above its oldest unfinished one: no more is taken beyond it */
+#define LIMIT_ACK_RUNS (256 * 1024)       /* bytes of run lengths in a commit's metadata, before compression */
+#define LIMIT_MANIFEST_ITEMS 4000         /* items without rows that wait for a manifest of their own */
+#define LIMIT_STARTS 3                    /* starts in a row of a handler that never worked before its run is stopped */
+
 /* Rows and handlers */
 #define LIMIT_ROW (32 * 1024 * 1024)      /* bytes of one row as JSON */
 #define LIMIT_LINE (64 * 1024 * 1024)     /* bytes of one line from a handler */
 #define LIMIT_NEST 15                     /* depth of nested STRUCTs: BigQuery's own limit */
 #define LIMIT_COLUMNS 10000               /* columns of a table: BigQuery's own limit */
+#define LIMIT_CHILD_STDIN (256 * 1024 * 1024) /* bytes written to a child that its pipe has not taken yet */
 #define LIMIT_LAST_WORDS 4096             /* bytes of a dying handler's stderr that are kept */
 
 /* HTTP */
 #define LIMIT_HTTP_BODY (32 * 1024 * 1024)   /* bytes of an answer */
 #define LIMIT_HTTP_REQUESTS 64               /* requests at once in one process */
+#define LIMIT_HTTP_HEADERS (64 * 1024)       /* bytes of an answer's headers */
+#define LIMIT_HTTP_HEADER_COUNT 200          /* headers of an answer */
 
 /* Documents */
 #define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
@@ -44,6 +55,12 @@
 #define WAIT_SECOND_COORDINATOR 30000     /* before a second coordinator inserts the same job */
 #define WAIT_COMMIT_EVERY 250             /* offset commits */
 #define WAIT_PRESENCE_EVERY 10000         /* a worker's state on the workers topic */
+#define WAIT_MANIFEST 50                  /* items without rows, for others that share their manifest */
+#define WAIT_DEAD 5000                    /* an item's manifest, for its entry in `dead` */
+#define WAIT_HANDLER_IDLE 10000           /* a handler without work, before it is closed */
+#define WAIT_HANDLER_EXIT 5000            /* a handler whose stdin was closed, before it is killed */
+#define WAIT_HANDLER_PROBATION 2000       /* a handler whose predecessor died at its start, before it is given an item */
+#define WAIT_SOLO 30000                   /* an item that must run alone, before others are held back for it */
 #define WAIT_SERVICE 30000                /* for a broker or BigQuery to answer at start */
 
 #endif

@@ -50,7 +50,9 @@ struct http_ops {
 };
 struct http { const struct http_ops *ops; }; /* first member of every transport */
 
-/* Calls back exactly once, never from inside; url, method and headers are copied. After http_cancel no callback comes. */
+/* Calls back exactly once, never from inside; url, method, headers and the array of slices (not the bytes) are copied. After
+ * http_cancel no callback comes; nor after http_free, which drops what is under way (not to be called by a request's reader). The call is
+ * gone when its callback returns. */
 static inline struct http_call *http_send(struct http *h, const struct http_request *r, http_cb *cb, void *arg) { return h->ops->send(h, r, cb, arg); }
 static inline void http_cancel(struct http *h, struct http_call *c) { if (c) h->ops->cancel(h, c); }
 static inline void http_free(struct http *h) { if (h) h->ops->free(h); }
