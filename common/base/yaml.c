@@ -26,7 +26,7 @@ static struct yaml *node_new(enum yaml_type type, const char *file, int line, in
     return n;
 }
 
-void yaml_free(struct yaml *n)
+void yaml_tree_free(struct yaml *n)
 {
     if (n == NULL)
         return;

@@ -21,7 +21,9 @@ struct yaml {
 
 /* env(name) gives the value for ${NAME} in scalars ("$${" is a literal "${"), or NULL: an error. env NULL: no expansion. */
 struct yaml *yaml_parse(const char *text, size_t len, const char *file, const char *(*env)(const char *), struct error *);
-void yaml_free(struct yaml *);
+/* The linker must see no yaml_free of ours: libyaml calls its own function of that name, and would find this one. */
+void yaml_tree_free(struct yaml *);
+static inline void yaml_free(struct yaml *n) { yaml_tree_free(n); }
 DEFINE_AUTO(yaml_free, struct yaml *)
 /* "write.table=x.y": replaces or adds; the value is parsed as YAML; complaints name "--set". */
 int yaml_set(struct yaml *root, const char *assignment, struct error *);
