@@ -117,7 +117,7 @@ static int placed(const struct yaml *at, const char *key, struct error *err)
 
 int yaml_want_map(struct yaml *map, const char *key, struct yaml **out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_MAP, &n, err);
     if (rc == 1)
         *out = n;
@@ -126,7 +126,7 @@ int yaml_want_map(struct yaml *map, const char *key, struct yaml **out, struct e
 
 int yaml_want_str(struct yaml *map, const char *key, char **out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc == 1)
         *out = xstrdup(n->value);
@@ -135,7 +135,7 @@ int yaml_want_str(struct yaml *map, const char *key, char **out, struct error *e
 
 int yaml_want_int(struct yaml *map, const char *key, int64_t min, int64_t max, int64_t *out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc <= 0)
         return rc;
@@ -146,7 +146,7 @@ int yaml_want_int(struct yaml *map, const char *key, int64_t min, int64_t max, i
 
 int yaml_want_bool(struct yaml *map, const char *key, bool *out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc <= 0)
         return rc;
@@ -158,7 +158,7 @@ int yaml_want_bool(struct yaml *map, const char *key, bool *out, struct error *e
 
 int yaml_want_ms(struct yaml *map, const char *key, int64_t *out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc <= 0)
         return rc;
@@ -167,7 +167,7 @@ int yaml_want_ms(struct yaml *map, const char *key, int64_t *out, struct error *
 
 int yaml_want_size(struct yaml *map, const char *key, int64_t *out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc <= 0)
         return rc;
@@ -197,7 +197,7 @@ int yaml_want_strv(struct yaml *map, const char *key, char ***out, size_t *count
 
 int yaml_want_enum(struct yaml *map, const char *key, const char *const *names, size_t count, int *out, struct error *err)
 {
-    struct yaml *n;
+    struct yaml *n = NULL;
     int rc = present(map, key, YAML_SCALAR, &n, err);
     if (rc <= 0)
         return rc;
