@@ -5,17 +5,21 @@
 #include "common/base/doc.h"
 #include "common/base/units.h"
 
+/* Puts the node's place before what is wrong with it. */
+static int prefix_place(const struct yaml *at, struct error *err)
+{
+    if (at->line == 0)
+        return error_prefix(err, "%s", at->file);
+    return error_prefix(err, "%s:%d:%d", at->file, at->line, at->column);
+}
+
 int yaml_error(const struct yaml *at, struct error *err, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
     error_vset(err, ERR_USAGE, 0, fmt, ap);
     va_end(ap);
-    if (at == NULL)
-        return -1;
-    if (at->line == 0)
-        return error_prefix(err, "%s", at->file);
-    return error_prefix(err, "%s:%d:%d", at->file, at->line, at->column);
+    return at == NULL ? -1 : prefix_place(at, err);
 }
 
 struct yaml *yaml_get(struct yaml *map, const char *key)
@@ -110,9 +114,7 @@ static int present(struct yaml *map, const char *key, enum yaml_type type, struc
 static int placed(const struct yaml *at, const char *key, struct error *err)
 {
     error_prefix(err, "%s", key);
-    if (at->line == 0)
-        return error_prefix(err, "%s", at->file);
-    return error_prefix(err, "%s:%d:%d", at->file, at->line, at->column);
+    return prefix_place(at, err);
 }
 
 int yaml_want_map(struct yaml *map, const char *key, struct yaml **out, struct error *err)

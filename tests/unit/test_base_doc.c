@@ -77,8 +77,8 @@ static void text_keeps_the_order_in_which_keys_were_set(void **state)
 static void bytes_that_are_no_text_become_replacement_characters(void **state)
 {
     (void)state;
-    const char *const bad[] = {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"};
-    const size_t marks[] = {1, 2, 3, 4, 2};
+    const char *const bad[] = {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\xe0\x80\xaf"};
+    const size_t marks[] = {1, 2, 3, 4, 2, 3};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         AUTO(doc_free_auto) doc *d = doc_string(bad[i]);
         const char *s = doc_str(d, NULL, "");

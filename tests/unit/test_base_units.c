@@ -107,6 +107,8 @@ static void a_mistyped_word_finds_its_neighbour_and_a_strange_one_none(void **st
     assert_string_equal(units_nearest("key", names, ARRAY_LEN(names)), "keys");
     assert_string_equal(units_nearest("cvs", names, ARRAY_LEN(names)), "csv");
     assert_string_equal(units_nearest("insertonly", names, ARRAY_LEN(names)), "insert_only");
+    const char *const near_misses[] = {"xbd", "bxc"}; /* both two steps from "abc": no two letters are swapped */
+    assert_string_equal(units_nearest("abc", near_misses, 2), "xbd");
     assert_null(units_nearest("colour", names, ARRAY_LEN(names)));
     assert_null(units_nearest("x", names, ARRAY_LEN(names)));
     assert_null(units_nearest("", names, ARRAY_LEN(names)));
