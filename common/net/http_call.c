@@ -1,5 +1,7 @@
 #include "common/net/http_curl.h"
 
+#include <strings.h>
+
 /* One request on its easy handle: options, the bytes in both directions, its deadlines. http_error.c says what went wrong. */
 
 #define DEFAULT_CONNECT_MS 10000
@@ -326,7 +328,10 @@ static void set_connection(struct http_call *c, bool fresh_connection)
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a cancelled call must not wait for a name server */
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-    curl_easy_setopt(e, CURLOPT_PIPEWAIT, fresh_connection ? 0L : 1L);
+    /* Wait for a connection that is being made, if it may turn out to be HTTP/2. Without TLS that is never decided, and libcurl 7.88
+     * would keep all but one request waiting. */
+    bool may_share = strncasecmp(c->url, "https:", 6) == 0 && !fresh_connection;
+    curl_easy_setopt(e, CURLOPT_PIPEWAIT, may_share ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, fresh_connection ? 1L : 0L);
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)c->request.connect_ms);
     curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);

@@ -15,6 +15,7 @@ struct loop_event {
     struct event *wake; /* ends a turn that has a limit */
     int64_t now_us;     /* valid for the callbacks of one turn: the wait is over when the first of them asks */
     bool now_valid, dispatching;
+    bool woken; /* by `wake`: nothing else ended the wait */
 };
 
 struct watch {
@@ -87,12 +88,15 @@ static enum turn event_turn(struct loop *l, int64_t max_wait_us)
         struct timeval tv = timeval_of(max_wait_us);
         must(event_add(e->wake, &tv), "event_add");
     }
-    e->now_valid = false;
+    e->now_valid = e->woken = false;
     e->dispatching = true;
     int rc = event_base_loop(l->base, max_wait_us == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
     e->dispatching = false;
-    if (max_wait_us > 0)
+    if (max_wait_us > 0) {
         event_del(e->wake);
+        if (!e->woken)
+            loop_ran(l); /* perhaps only what libevent does for itself, as between two parts of a request to http_server */
+    }
     return rc == 1 ? TURN_EMPTY : TURN_WENT;
 }
 
@@ -146,7 +150,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    (void)arg;
+    ((struct loop_event *)arg)->woken = true;
 }
 
 /* libevent's own complaints, which it would print on stderr as they come. */
@@ -167,7 +171,7 @@ struct loop *loop_new(void)
     struct loop_event *e = xcalloc(1, sizeof(*e));
     e->loop.ops = &event_ops;
     e->loop.base = made(event_base_new_with_config(config), "event_base_new");
-    e->wake = made(evtimer_new(e->loop.base, on_wake, NULL), "evtimer_new");
+    e->wake = made(evtimer_new(e->loop.base, on_wake, e), "evtimer_new");
     event_config_free(config);
     return &e->loop;
 }
