@@ -1,5 +1,11 @@
 #include "tests/unit/support_net.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -156,6 +162,13 @@ void raw_send(struct raw_conn *c, const char *text)
     raw_send_bytes(c, text, strlen(text));
 }
 
+void raw_each(struct raw *s, const char *text)
+{
+    for (struct raw_conn *c = s->conns; c != NULL; c = c->next)
+        if (c->fd >= 0)
+            raw_send(c, text);
+}
+
 void raw_close(struct raw_conn *c)
 {
     if (c->fd < 0)
@@ -171,4 +184,69 @@ void raw_reset(struct raw_conn *c)
     struct linger now = {.l_onoff = 1};
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     raw_close(c);
+}
+
+void world_on_request(void *arg, struct raw_conn *c)
+{
+    struct raw_world *w = arg;
+    w->seen++;
+    w->conn = c;
+    snprintf(w->last, sizeof(w->last), "%s", c->in.data);
+    w->script(w, c);
+}
+
+int world_set_up(void **state)
+{
+    struct raw_world *w = xcalloc(1, sizeof(*w));
+    w->loop = loop_new();
+    w->raw = raw_new(w->loop, world_on_request, w);
+    w->http = http_curl(w->loop, &(struct http_options){.max_requests = 4, .metrics = &w->metrics});
+    w->script = world_silence;
+    snprintf(w->where, sizeof(w->where), "127.0.0.1:%d", raw_port(w->raw));
+    snprintf(w->url, sizeof(w->url), "http://%s/x", w->where);
+    *state = w;
+    return 0;
+}
+
+int world_tear_down(void **state)
+{
+    struct raw_world *w = *state;
+    http_free(w->http);
+    raw_free(w->raw);
+    loop_free(w->loop);
+    free(w);
+    return 0;
+}
+
+struct reply world_ask(struct raw_world *w, struct http_request r)
+{
+    struct reply reply = {0};
+    r.url = r.url ? r.url : w->url;
+    r.method = r.method ? r.method : "GET";
+    http_send(w->http, &r, reply_cb, &reply);
+    assert_true(loop_until(w->loop, reply_came, &reply, WORLD_WAIT));
+    assert_int_equal(reply.calls, 1);
+    return reply;
+}
+
+void world_say_ok(struct raw_world *w, struct raw_conn *c)
+{
+    (void)w;
+    raw_send(c, WORLD_OK);
+}
+
+void world_silence(struct raw_world *w, struct raw_conn *c)
+{
+    (void)w;
+    (void)c;
+}
+
+void assert_no_answer(struct raw_world *w, struct reply *r, const char *text, bool maybe_executed)
+{
+    assert_int_equal(r->status, 0);
+    assert_int_equal(r->err.kind, ERR_RETRY);
+    if (strstr(r->err.text, text) == NULL || strstr(r->err.text, w->where) == NULL)
+        fail_msg("\"%s\" lacks \"%s\" or \"%s\"", r->err.text, text, w->where);
+    assert_int_equal(r->maybe_executed, maybe_executed);
+    reply_free(r);
 }
