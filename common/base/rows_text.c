@@ -34,12 +34,14 @@ void scan_put_quoted(struct scan *s, const char *from, const char *to, const cha
 {
     scan_replace(s, from, to, "\"", 1);
     size_t done = 0;
-    for (size_t i = 0; i < len; i++)
-        if (text[i] == '"' || text[i] == '\\') {
-            put(s, text + done, i - done);
-            put(s, "\\", 1);
-            done = i;
-        }
+    for (size_t i = 0; i < len; i++) {
+        bool tab = text[i] == '\t'; /* between tokens; the only control character that a checked value can have */
+        if (!tab && text[i] != '"' && text[i] != '\\')
+            continue;
+        put(s, text + done, i - done);
+        put(s, tab ? " " : "\\", 1);
+        done = i + tab;
+    }
     put(s, text + done, len - done);
     put(s, "\"", 1);
 }

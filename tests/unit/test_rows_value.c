@@ -59,7 +59,7 @@ static void strings_are_json_and_utf8_and_no_longer_than_their_column(void **sta
           {"STRING", "\"\\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u00e9 \\uD83D\\uDE00\"", "="}, {"STRING", "\"caf\xc3\xa9 \xf0\x9f\x98\x80\"", "="},
           {"STRING", "5", NULL}, {"STRING", "true", NULL}, {"STRING", "\"open", NULL}, {"STRING", "\"\\x\"", NULL},
           {"STRING", "\"\\u12g4\"", NULL}, {"STRING", "\"\\u12\"", NULL}, {"STRING", "\"\\ud83d\"", NULL}, {"STRING", "\"\\ude00\"", NULL},
-          {"STRING", "\"\\ud83d\\u0041\"", NULL}, {"STRING", "\"tab\there\"", NULL}, {"STRING", "\"line\nbreak\"", NULL},
+          {"STRING", "\"\\ud83d\\u0041\"", NULL}, {"STRING", "\"\\ude00\\ude00\"", NULL}, {"STRING", "\"tab\there\"", NULL}, {"STRING", "\"line\nbreak\"", NULL},
           {"STRING", "\"\xff\"", NULL}, {"STRING", "\"\xc3\"", NULL}, {"STRING", "\"\xc0\xaf\"", NULL}, {"STRING", "\"\xed\xa0\x80\"", NULL},
           {"STRING", "\"\xf4\x90\x80\x80\"", NULL}, {"STRING", "\"0123456789abcde\x01\"", NULL}, {"STRING(3)", "\"abc\"", "="},
           {"STRING(3)", "\"abcd\"", NULL}, {"STRING(3)", "\"\xc3\xa9\xc3\xa9\xc3\xa9\"", "="}, {"STRING(3)", "\"\\u00e9\\n\\uD83D\\uDE00\"", "="},
@@ -168,7 +168,7 @@ static void geography_is_written_as_a_string(void **state)
 {
     (void)state;
     CHECK({"GEOGRAPHY", "\"POINT(1 2)\"", "="}, {"GEOGRAPHY", "\"point (1 2)\"", "="}, {"GEOGRAPHY", "\"POINT EMPTY\"", "="},
-          {"GEOGRAPHY", "{\"type\":\"Point\",\n\"coordinates\":[1,2]}", "\"{\\\"type\\\":\\\"Point\\\",\\\"coordinates\\\":[1,2]}\""},
+          {"GEOGRAPHY", "{\t\"type\":\"Point\",\n\"coordinates\":[1,2]}", "\"{ \\\"type\\\":\\\"Point\\\",\\\"coordinates\\\":[1,2]}\""},
           {"GEOGRAPHY", "\"{\\\"type\\\":\\\"Point\\\"}\"", "="}, {"GEOGRAPHY", "\"0101000000feffffffffffef3f0000000000000040\"", "="},
           {"GEOGRAPHY", "\"somewhere\"", NULL}, {"GEOGRAPHY", "\"\"", NULL}, {"GEOGRAPHY", "\"010\"", NULL}, {"GEOGRAPHY", "\"POINT(1 2\"", NULL},
           {"GEOGRAPHY", "[1,2]", NULL});
