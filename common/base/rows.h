@@ -33,7 +33,9 @@ struct row_range { int64_t lo, hi; bool any, null; };
  * Line breaks between tokens are dropped; an empty object is fine when nothing is required.
  * Returns 0; -1 with ERR_TASK (reason "row") and a text such as `column score: "x" is not an INT64`, nothing appended; -2 when out
  * would pass its ceiling, nothing appended. NaN, Infinity and -Infinity are taken for FLOAT64, bare or quoted, and written quoted, as
- * load jobs want them. Unknown columns, repeated names and names that begin with "bqfleet_" are refused.
+ * load jobs want them. Unknown columns, repeated names and names that begin with "bqfleet_" are refused. What a load job would refuse
+ * or read inexactly for its form alone is written in the form that it reads exactly: integers beyond 2^53 and bare decimals quoted,
+ * epochs as text, dates and times with two digits everywhere, intervals in ISO 8601, GeoJSON objects as strings, NULL arrays as [].
  */
 int rowcheck_add(struct rowcheck *, const char *row, size_t len, int64_t item, int64_t row_number, struct buf *out, struct row_range *,
                  struct error *) MUST_CHECK;
