@@ -15,6 +15,7 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#define VPRINTF_LIKE(fmt) __attribute__((format(printf, fmt, 0)))
 #define MUST_CHECK __attribute__((warn_unused_result))
 
 /* A local that releases itself: AUTO(free_ptr) char *s = NULL; the function gets the address of the variable. */

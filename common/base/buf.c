@@ -34,6 +34,7 @@ int buf_puts(struct buf *b, const char *s)
     return buf_add(b, s, strlen(s));
 }
 
+VPRINTF_LIKE(2)
 static int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;

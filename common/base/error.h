@@ -26,7 +26,7 @@ struct error {
 
 /* Always -1, so that `return error_set(...)` reads well. A NULL err is allowed. Text that is too long ends in "...". */
 int error_set(struct error *err, enum error_kind kind, int code, const char *fmt, ...) PRINTF_LIKE(4, 5);
-int error_vset(struct error *err, enum error_kind kind, int code, const char *fmt, va_list ap);
+int error_vset(struct error *err, enum error_kind kind, int code, const char *fmt, va_list ap) VPRINTF_LIKE(4);
 /* Puts "CONTEXT: " before the text. */
 int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void error_reason(struct error *err, const char *reason);
