@@ -207,11 +207,11 @@ static void cuts_take_what_came_since_the_last_one_and_stand_after_a_cancel(void
     assert_int_equal(l.fold->loads[1].cut, 1);
     assert_int_equal(l.fold->loads[2].cut, -1);
     assert_false(fold_settled(l.fold));
-    say(&l, (struct log_msg){.type = LOGM_OUTCOME, .cut = 0, .ok = true});
-    say(&l, (struct log_msg){.type = LOGM_OUTCOME, .cut = 0, .ok = false}); /* the first one won */
-    assert_int_equal(l.fold->cuts[0].state, CUT_DONE);
-    assert_int_equal(fold_open_cut(l.fold)->number, 1);
     say(&l, (struct log_msg){.type = LOGM_OUTCOME, .cut = 1, .ok = true});
+    say(&l, (struct log_msg){.type = LOGM_OUTCOME, .cut = 1, .ok = false}); /* the first one won */
+    assert_int_equal(l.fold->cuts[1].state, CUT_DONE);
+    assert_int_equal(fold_open_cut(l.fold)->number, 0);
+    say(&l, (struct log_msg){.type = LOGM_OUTCOME, .cut = 0, .ok = true});
     assert_true(fold_settled(l.fold));
     fold_free(l.fold);
 }
@@ -230,6 +230,8 @@ static void a_shards_cut_takes_only_its_own_named_loads(void **state)
     seal(&l, 4);
     assert_int_equal(l.fold->cut_count, 2);
     assert_int_equal(l.fold->loads[0].cut, 1); /* the rest belongs to the last cut */
+    assert_int_equal(l.fold->loads[1].cut, 0);
+    assert_int_equal(l.fold->cuts[1].loads, 1);
     fold_free(l.fold);
 }
 
