@@ -10,7 +10,8 @@
 int spec_at(const struct yaml *at, const char *path, struct error *err)
 {
     err->kind = ERR_USAGE; /* what the user wrote is wrong, whoever found it */
-    error_prefix(err, "%s", path);
+    if (path != NULL)
+        error_prefix(err, "%s", path);
     if (at->line == 0)
         return error_prefix(err, "%s", at->file);
     return error_prefix(err, "%s:%d:%d", at->file, at->line, at->column);

@@ -12,7 +12,7 @@ int spec_read_create(struct spec *, struct yaml *create, struct error *);
 int spec_section(struct yaml *root, const char *name, bool required, const char *const *keys, size_t count, struct yaml **out, struct error *);
 /* -1 with "KEY is missing; WHY" at the map. */
 int spec_require(struct yaml *map, const char *section, const char *key, const char *why, struct error *);
-/* Puts the node's place before an error that knows none; -1. */
+/* Puts the node's place, and the key's path unless it is NULL, before an error that knows none; -1. */
 int spec_at(const struct yaml *, const char *path, struct error *);
 /* A path of the spec, against its folder; "-" stays. Caller frees. */
 char *spec_path(const struct spec *, const char *path);

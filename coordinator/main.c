@@ -1,0 +1,162 @@
+#include <signal.h>
+#include <time.h>
+
+#include "common/base/log.h"
+#include "common/base/units.h"
+#include "coordinator/command.h"
+
+/* Common bits that every command takes come with WHO_INIT too: rows for all (help, config, log, output). */
+static const struct command commands[] = {
+    {"init", "[FILE]", "Write a commented spec, to FILE or stdout.", WHO_INIT, 0, 1, command_init},
+    {"plan", "SPEC", "Show items, schema, SQL and cost of a batch; write nothing.", WHO_PLAN | WHO_BIGQUERY, 1, 1, command_plan},
+    {"try", "SPEC", "Run the handler on a few items and print its rows; write nothing.", WHO_TRY | WHO_EMBEDDED | WHO_BIGQUERY, 1, 1, command_try},
+    {"run", "SPEC", "Run a batch to its end: in this process, or with --brokers on a fleet.", WHO_RUN | WHO_EMBEDDED | WHO_FLEET | WHO_BIGQUERY, 1, 1,
+     command_run},
+    {"submit", "SPEC", "Publish a batch to a fleet, and leave.", WHO_SUBMIT | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_submit},
+    {"watch", "RUN", "Show a run's progress until its end; exits with the run's code.", WHO_WATCH | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_watch},
+    {"status", "[RUN]", "Show the runs of a fleet, or one of them.", WHO_STATUS | WHO_FLEET, 0, 1, command_status},
+    {"cancel", "RUN", "End a run; nothing more is written.", WHO_CANCEL | WHO_FLEET, 1, 1, command_cancel},
+    {"finish", "RUN", "Decide about a run that is held, and wait for its end.", WHO_FINISH | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_finish},
+    {"serve", "", "Coordinate the runs of a fleet until told to stop; as many as wanted.", WHO_SERVE | WHO_FLEET | WHO_BIGQUERY, 0, 0, command_serve},
+    {"topics", "create|check", "Create a fleet's topics, or say what is wrong with them.", WHO_TOPICS | WHO_FLEET, 1, 1, command_topics},
+    {"config", "show|check", "Show every setting and where it comes from, or only check them.", WHO_ALL, 1, 1, command_config},
+    {"version", "", "Print the version.", WHO_INIT, 0, 0, command_version},
+};
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[ARRAY_LEN(commands)];
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        names[i] = commands[i].name;
+    const char *nearest = units_nearest(name, names, ARRAY_LEN(commands));
+    if (nearest != NULL)
+        fprintf(stderr, "bqfleet: there is no command \"%s\"; did you mean \"%s\"?\n", name, nearest);
+    else
+        fprintf(stderr, "bqfleet: there is no command \"%s\"; `bqfleet help` lists them\n", name);
+    return EXIT_USAGE;
+}
+
+static int print_help(void)
+{
+    printf("bqfleet runs a batch of independent items on a fleet of workers and lands the result in BigQuery exactly once.\n\n"
+           "Usage: bqfleet COMMAND [FLAGS] [ARGUMENTS]\n\nCommands:\n");
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        char usage[64];
+        snprintf(usage, sizeof(usage), "%s %s", commands[i].name, commands[i].args);
+        printf("  %-20s %s\n", usage, commands[i].help);
+    }
+    printf("\n`bqfleet help COMMAND` shows its flags; `bqfleet init` writes a commented spec to begin with.\n\n"
+           "Exit codes: 0 written; 1 the answer is no; 2 usage or configuration; 3 held, nothing more written; 4 could not finish;\n"
+           "5 cancelled, replaced or abandoned; 130 and 143 ended by a signal.\n");
+    return EXIT_WRITTEN;
+}
+
+static int print_command_help(const struct command *c)
+{
+    AUTO(free_ptr) char *flags = config_help(settings_rows, settings_count, c->who);
+    printf("%s\n\nUsage: bqfleet %s [FLAGS]%s%s\n\nFlags (each also as BQFLEET_NAME in the environment, or name: in the --config file):\n%s", c->help, c->name,
+           c->args[0] != '\0' ? " " : "", c->args, flags);
+    return EXIT_WRITTEN;
+}
+
+static int64_t wall_ms(void *unused)
+{
+    (void)unused;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int set_up_log(const struct settings *s, struct error *err)
+{
+    enum log_level level = LOG_INFO;
+    if (s->log_level != NULL && log_level_parse(s->log_level, &level, err) != 0)
+        return -1;
+    const char *format = s->log_format != NULL ? s->log_format : "auto";
+    log_setup(level, strcmp(format, "json") == 0 ? LOG_JSON : strcmp(format, "plain") == 0 ? LOG_PLAIN : LOG_AUTO, wall_ms, NULL);
+    return 0;
+}
+
+static int wrong_arguments(const struct command *c, int count)
+{
+    if (c->max_args == 0)
+        fprintf(stderr, "bqfleet %s: takes no arguments; `bqfleet help %s` shows its flags\n", c->name, c->name);
+    else
+        fprintf(stderr, "bqfleet %s: %s; usage: bqfleet %s [FLAGS] %s\n", c->name, count < c->min_args ? "an argument is missing" : "too many arguments", c->name,
+                c->args);
+    return EXIT_USAGE;
+}
+
+static const char *from_environment(const char *name)
+{
+    return getenv(name);
+}
+
+static int run_command(const struct command *c, int argc, char **argv)
+{
+    struct settings settings = {0};
+    struct config config = {.rows = settings_rows, .count = settings_count, .settings = &settings, .who = c->who, .env = from_environment};
+    struct command_env env = {.settings = &settings, .config = &config, .env = from_environment};
+    struct error err = ERROR_INIT;
+    AUTO(free_ptr) char **args = NULL;
+    if (config_load(&config, argc, argv, NULL, &args, &err) != 0)
+        return command_fail(&err);
+    int count = 0, code;
+    while (args[count] != NULL)
+        count++;
+    if (settings.help)
+        code = print_command_help(c);
+    else if (settings.version)
+        code = command_version(&env, NULL, 0);
+    else if (count < c->min_args || count > c->max_args)
+        code = wrong_arguments(c, count);
+    else if (set_up_log(&settings, &err) != 0)
+        code = command_fail(&err);
+    else
+        code = c->run(&env, args, count);
+    config_free(&config);
+    return code;
+}
+
+static bool is_one_of(const char *text, const char *a, const char *b)
+{
+    return strcmp(text, a) == 0 || strcmp(text, b) == 0;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    if (argc < 2 || is_one_of(argv[1], "--help", "-h"))
+        return print_help();
+    if (strcmp(argv[1], "help") == 0) {
+        if (argc == 2)
+            return print_help();
+        const struct command *c = find_command(argv[2]);
+        return c != NULL ? print_command_help(c) : unknown_command(argv[2]);
+    }
+    if (is_one_of(argv[1], "--version", "-V"))
+        return run_command(find_command("version"), 0, argv + 2);
+    if (argv[1][0] == '-') {
+        fprintf(stderr, "bqfleet: a command comes first, then flags; `bqfleet help` lists the commands\n");
+        return EXIT_USAGE;
+    }
+    const struct command *c = find_command(argv[1]);
+    return c != NULL ? run_command(c, argc - 2, argv + 2) : unknown_command(argv[1]);
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
+    int code = dispatch(argc, argv);
+    /* What did not reach stdout was not said. */
+    if (fflush(stdout) != 0 && code == EXIT_WRITTEN)
+        code = EXIT_UNFINISHED;
+    return code;
+}
