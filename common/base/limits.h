@@ -22,6 +22,12 @@
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
 
+/* Coordinators */
+#define LIMIT_PUBLISHING 20000            /* items published and not acknowledged at which a submitter reads no more */
+#define LIMIT_PUBLISHING_BYTES (16 * 1024 * 1024) /* bytes of them, likewise */
+#define LIMIT_SIDE_BYTES (256 * 1024 * 1024) /* bytes of a side table's rows */
+#define LIMIT_FAILED_SHOWN 20             /* failed items named in a summary */
+
 /* Workers */
 #define LIMIT_UNFINISHED 20000            /* items taken and not yet done at which a worker takes no more; it goes on at half of it */
 #define LIMIT_TAKEN_BYTES (8 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
@@ -44,6 +50,10 @@
 #define LIMIT_HTTP_HEADERS (64 * 1024)       /* bytes of an answer's headers */
 #define LIMIT_HTTP_HEADER_COUNT 200          /* headers of an answer */
 
+#define LIMIT_MULTIPART (4 * 1024 * 1024)    /* bytes of a load sent in one request; more goes by a resumable session */
+#define UPLOAD_CHUNK (8 * 1024 * 1024)       /* bytes of one PUT of a session: a multiple of 262,144, as the service demands */
+#define LIMIT_UPLOAD_SESSIONS 5              /* sessions of one upload that may be lost without any getting through */
+
 /* Documents */
 #define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
 #define LIMIT_SPEC (4 * 1024 * 1024)      /* bytes of a YAML spec */
@@ -61,6 +71,7 @@
 #define WAIT_HANDLER_EXIT 5000            /* a handler whose stdin was closed, before it is killed */
 #define WAIT_HANDLER_PROBATION 2000       /* a handler whose predecessor died at its start, before it is given an item */
 #define WAIT_SOLO 30000                   /* an item that must run alone, before others are held back for it */
+#define WAIT_LOST_CHECK 3000              /* a run's log without news, before its queue's offsets are looked at */
 #define WAIT_SERVICE 30000                /* for a broker or BigQuery to answer at start */
 
 #endif

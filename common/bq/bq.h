@@ -38,6 +38,7 @@ struct bq_request {
     const struct http_slice *media; size_t media_count; /* instead of body; valid until the callback */
     int64_t first_byte_ms;   /* 0: the default */
     bool once;               /* no repeat: the caller decides */
+    bool absent_ok;          /* a 404 is an answer too: without a doc, err NULL */
     bool urgent;
 };
 /* status 2xx (and 308): answer (may be NULL when empty), err NULL. Otherwise err, with the kind the service's own words give

@@ -28,7 +28,7 @@ struct bq_job_spec {
      * way. When that job cannot be inserted either, the result is ERR_RETRY: nobody has decided. */
     bool give_up_by_job;
     int64_t timeout_ms;                 /* jobTimeoutMs; 0: none */
-    void (*on_inserted)(void *arg, const char *job_id); /* once a try is known to exist; may be NULL */
+    void (*on_inserted)(void *arg, const char *job_id); /* once a try is known to exist; may be NULL; must not stop the job */
 };
 
 struct bq_job_result {

@@ -1,0 +1,53 @@
+#include "common/bq/auth.h"
+
+/* Credentials that never change: none at all, or one bearer token. */
+
+struct fixed {
+    struct auth auth;
+    char *header; /* NULL: anonymous */
+};
+
+static void fixed_header(struct auth *a, auth_cb *cb, void *arg)
+{
+    cb(arg, ((struct fixed *)a)->header, NULL);
+}
+
+static void fixed_refused(struct auth *a)
+{
+    (void)a; /* there is no other */
+}
+
+static const char *fixed_describe(struct auth *a)
+{
+    return ((struct fixed *)a)->header ? "bearer token" : "anonymous";
+}
+
+static void fixed_free(struct auth *a)
+{
+    struct fixed *f = (struct fixed *)a;
+    if (f->header)
+        explicit_bzero(f->header, strlen(f->header));
+    free(f->header);
+    free(f);
+}
+
+static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_free};
+
+static struct auth *fixed_new(char *header)
+{
+    struct fixed *f = xcalloc(1, sizeof(*f));
+    f->auth.ops = &fixed_ops;
+    f->header = header;
+    return &f->auth;
+}
+
+struct auth *auth_anonymous(void)
+{
+    return fixed_new(NULL);
+}
+
+/* A token read from a file often ends in a line break, which would end the header too. */
+struct auth *auth_bearer(const char *token)
+{
+    return fixed_new(xasprintf("Authorization: Bearer %.*s", (int)strcspn(token, "\r\n"), token));
+}

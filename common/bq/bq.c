@@ -1,0 +1,161 @@
+#include "common/bq/bq.h"
+
+#include "common/bq/internal.h"
+
+#include <strings.h>
+
+/* --- the client -------------------------------------------------------------------------------------------------------------------------- */
+
+/* "localhost:9050" and "http://localhost:9050/bigquery/v2/" mean the same server. */
+static char *tidy_url(const char *url)
+{
+    static const char path[] = "/bigquery/v2";
+    char *out = strstr(url, "://") ? xstrdup(url) : xasprintf("http://%s", url);
+    size_t n = strlen(out);
+    while (n > 0 && out[n - 1] == '/')
+        out[--n] = '\0';
+    if (n > sizeof(path) && strcmp(out + n - (sizeof(path) - 1), path) == 0)
+        out[n - (sizeof(path) - 1)] = '\0';
+    return out;
+}
+
+struct bq *bq_new(const struct bq_options *o)
+{
+    struct bq *bq = xcalloc(1, sizeof(*bq));
+    bq->loop = o->loop;
+    bq->http = o->http;
+    bq->auth = o->auth;
+    bq->rnd = o->rnd;
+    bq->metrics = o->metrics;
+    bq->base_url = tidy_url(o->base_url);
+    bq->project = xstrdup(o->project);
+    LIST_INIT(&bq->calls);
+    return bq;
+}
+
+void bq_free(struct bq *bq)
+{
+    if (bq == NULL)
+        return;
+    while (!LIST_EMPTY(&bq->calls))
+        bq_call_cancel(LIST_FIRST(&bq->calls));
+    free(bq->base_url);
+    free(bq->project);
+    free(bq);
+}
+
+struct loop *bq_loop(struct bq *bq)
+{
+    return bq->loop;
+}
+
+const char *bq_project(struct bq *bq)
+{
+    return bq->project;
+}
+
+const char *bq_base_url(struct bq *bq)
+{
+    return bq->base_url;
+}
+
+/* --- names ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Takes a part that ends before `end`, if its characters are allowed and it fits. */
+static bool take(const char *at, const char *end, const char *also, char *out, size_t size)
+{
+    size_t n = (size_t)(end - at);
+    if (n == 0 || n >= size)
+        return false;
+    for (const char *p = at; p < end; p++) {
+        bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_';
+        if (!letter && (unsigned char)*p < 0x80 && !strchr(also, *p))
+            return false;
+    }
+    memcpy(out, at, n);
+    out[n] = '\0';
+    return true;
+}
+
+/* Backquotes are dropped wherever they stand in pairs: `a.b.c`, `a`.`b`.`c`. */
+static int unquote(const char *text, char *out, size_t size)
+{
+    size_t n = 0, quotes = 0;
+    for (; *text; text++) {
+        if (*text == '`')
+            quotes++;
+        else if (n + 1 < size)
+            out[n++] = *text;
+        else
+            return -1;
+    }
+    out[n] = '\0';
+    return quotes % 2 ? -1 : 0;
+}
+
+int bq_ref_parse(const char *text, const char *default_project, struct bq_ref *ref, struct error *err)
+{
+    char plain[640], project[64] = "", dataset[256], table[256];
+    if (unquote(text, plain, sizeof(plain)) == 0) {
+        const char *dot = strrchr(plain, '.'), *before = NULL; /* before: what ends the project */
+        for (const char *p = plain; dot && p < dot; p++)
+            if (*p == '.' || *p == ':')
+                before = p;
+        bool whole = dot && take(dot + 1, dot + strlen(dot), "-  $", table, sizeof(table)) &&
+                     take(before ? before + 1 : plain, dot, "", dataset, sizeof(dataset)) &&
+                     (before == NULL || take(plain, before, "-.:", project, sizeof(project)));
+        if (whole && before == NULL && default_project)
+            snprintf(project, sizeof(project), "%s", default_project);
+        if (whole && project[0] == '\0')
+            return error_set(err, ERR_USAGE, 0, "%s: no project is known; write project.dataset.table, or set GOOGLE_CLOUD_PROJECT", text);
+        if (whole) {
+            memcpy(ref->project, project, sizeof(project));
+            memcpy(ref->dataset, dataset, sizeof(dataset));
+            memcpy(ref->table, table, sizeof(table));
+            return 0;
+        }
+    }
+    return error_set(err, ERR_USAGE, 0, "%s is not a table's name; write dataset.table or project.dataset.table", text);
+}
+
+const char *bq_ref_text(const struct bq_ref *ref, char *out, size_t size)
+{
+    snprintf(out, size, "%s.%s.%s", ref->project, ref->dataset, ref->table);
+    return out;
+}
+
+/* Names of datasets and tables are case-sensitive. */
+bool bq_ref_equal(const struct bq_ref *a, const struct bq_ref *b)
+{
+    return strcmp(a->project, b->project) == 0 && strcmp(a->dataset, b->dataset) == 0 && strcmp(a->table, b->table) == 0;
+}
+
+/* --- shared by the requests -------------------------------------------------------------------------------------------------------------- */
+
+void bq_job_path(const char *project, const char *job_id, const char *suffix, struct buf *out)
+{
+    buf_xputs(out, "/projects/");
+    http_escape(out, project);
+    buf_xputs(out, "/jobs/");
+    http_escape(out, job_id);
+    buf_xputs(out, suffix);
+}
+
+void bq_location_query(const char *location, struct buf *out)
+{
+    if (location == NULL || *location == '\0')
+        return;
+    buf_xputs(out, "location=");
+    http_escape(out, location);
+    buf_xputs(out, "&");
+}
+
+doc *bq_job_resource(const struct bq *bq, const char *job_id, const char *location, const doc *configuration)
+{
+    doc *reference = doc_set_str(doc_object(), "projectId", bq->project);
+    doc_set_str(reference, "jobId", job_id);
+    if (location && *location)
+        doc_set_str(reference, "location", location);
+    doc *resource = doc_set(doc_object(), "jobReference", reference);
+    return doc_set(resource, "configuration", doc_copy(configuration));
+}

@@ -1,0 +1,52 @@
+#ifndef BQF_BQ_INTERNAL_H
+#define BQF_BQ_INTERNAL_H
+
+#include "common/bq/job.h"
+
+#include <sys/queue.h>
+
+/* What the files of this folder share. Loop thread only. */
+
+LIST_HEAD(bq_calls, bq_call);
+
+struct bq {
+    struct loop *loop;
+    struct http *http;
+    struct auth *auth;
+    struct rnd *rnd;
+    struct metrics *metrics;
+    char *base_url;  /* with a scheme, without a trailing slash */
+    char *project;
+    struct bq_calls calls; /* all of them: bq_free ends those whose owners forgot them (cancellations) */
+};
+
+/* A call that owns its arg, for functions whose callers hold nothing but the call. more: looks at an answer first; when it returns true, having
+ * called bq_call_redirect, the same call goes on with another request (pages). release: once, when the call ends or is cancelled. */
+struct bq_hooks {
+    bool (*more)(struct bq_call *, void *arg, const struct bq_answer *); /* may be NULL */
+    void (*release)(void *arg);
+};
+struct bq_call *bq_send_owned(struct bq *, const struct bq_request *, bq_cb *, void *arg, const struct bq_hooks *);
+void bq_call_redirect(struct bq_call *, const char *path, const char *query);
+
+#define BQ_PATH_MAX 2048 /* bytes of a path or query: names and ids of at most a thousand */
+
+/* "/projects/P/jobs/ID", escaped; suffix may be "". */
+void bq_job_path(const char *project, const char *job_id, const char *suffix, struct buf *out);
+/* "location=EU&" or nothing. */
+void bq_location_query(const char *location, struct buf *out);
+/* {"jobReference":..., "configuration":...} */
+doc *bq_job_resource(const struct bq *, const char *job_id, const char *location, const doc *configuration);
+
+/* Asks, and waits for no answer. */
+void bq_job_cancel(struct bq *, const char *job_id, const char *location);
+
+/* --- sending a load's bytes with its job: one request, or a resumable session ------------------------------------------------------------ */
+
+struct bq_upload;
+/* As bq_cb: 2xx with the job; or an error, where 409 means that a job of that id exists already. media stays valid until then. */
+struct bq_upload *bq_upload_start(struct bq *, const char *job_id, const char *location, const doc *job, const struct http_slice *media,
+                                  size_t media_count, bq_cb *, void *arg);
+void bq_upload_stop(struct bq_upload *); /* NULL allowed; no callback */
+
+#endif

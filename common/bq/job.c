@@ -1,0 +1,436 @@
+#include "common/bq/job.h"
+
+#include "common/base/limits.h"
+#include "common/base/log.h"
+#include "common/bq/internal.h"
+#include "common/bq/sql.h"
+
+/*
+ * A job as a list of steps; each sends one request, whose answer chooses the next. Everything can be repeated by anybody, because the
+ * id says what is done: an insert that was lost is answered with 409 when repeated, and then the job is read like any other's.
+ *
+ *   INSERT    try k                   200: ours, look at it      409: READ      an error: GIVE_UP under this id, or the end
+ *   READ      jobs.get                DONE: success, the next try, GIVE_UP under the next id, or the end; else wait
+ *   RESULTS   a query's long poll     complete, or an error of any kind: READ decides
+ *   GIVE_UP   the job that only fails 200: decided   409: READ, whatever stands there counts   an error: nobody has decided
+ */
+
+enum step { STEP_NONE, STEP_INSERT, STEP_READ, STEP_RESULTS, STEP_GIVE_UP, STEP_WAIT_RETRY, STEP_WAIT_POLL, STEP_COUNT };
+static const char *const step_names[] = {"none", "insert", "read", "results", "give-up", "wait-retry", "wait-poll"};
+
+#define TO(s) (1u << (STEP_##s))
+static const unsigned legal[STEP_COUNT] = {
+    [STEP_NONE] = TO(INSERT),
+    [STEP_INSERT] = TO(READ) | TO(RESULTS) | TO(GIVE_UP) | TO(WAIT_RETRY) | TO(WAIT_POLL),
+    [STEP_READ] = TO(RESULTS) | TO(GIVE_UP) | TO(WAIT_RETRY) | TO(WAIT_POLL) | TO(READ),
+    [STEP_RESULTS] = TO(READ) | TO(RESULTS) | TO(WAIT_POLL),
+    [STEP_GIVE_UP] = TO(READ),
+    [STEP_WAIT_RETRY] = TO(INSERT),
+    [STEP_WAIT_POLL] = TO(READ) | TO(RESULTS),
+};
+
+#define HOUR_MS INT64_C(3600000)
+#define POLL_FIRST_MS 250
+#define POLL_LAST_MS 10000
+#define RESULTS_WAIT_MS 10000  /* the server's part of the long poll */
+#define RESULTS_TIMEOUT_MS 120000
+#define MISSING_MAX 5          /* reads of an id that answer 404, before it is inserted again: a new job may take a moment to be seen */
+#define REINSERTS_MAX 3
+
+static const struct retry_policy try_policy = {.base_ms = 1000, .cap_ms = 60000};
+
+struct bq_job {
+    struct bq *bq;
+    struct bq_job_spec spec;       /* its strings are copies */
+    doc *configuration;            /* with labels and timeout */
+    char *job_id, *location;       /* of this try */
+    int k;                         /* this try */
+    enum step step, after_wait;
+    struct bq_call *call;
+    struct bq_upload *upload;
+    struct timer *timer;
+    bool is_query;
+    bool ours;                     /* this process's insert of this try was acknowledged */
+    bool announced;                /* on_inserted was called for this try */
+    bool results_failed, read_again;
+    bool running;                  /* as the service said last */
+    int polls, missing, reinserts, parked;
+    int64_t results_at_ms;
+    struct error why;              /* the failure that is being given up on, or waited for */
+    bq_job_cb *cb;
+    void *arg;
+};
+
+static void enter(struct bq_job *, enum step);
+
+void bq_job_stop(struct bq_job *j, bool remote)
+{
+    if (j == NULL)
+        return;
+    bq_call_cancel(j->call);
+    bq_upload_stop(j->upload);
+    timer_free(j->timer);
+    if (remote && j->step != STEP_WAIT_RETRY && j->job_id)
+        bq_job_cancel(j->bq, j->job_id, j->location);
+    doc_free(j->configuration);
+    free((char *)(uintptr_t)j->spec.id_base);
+    free((char *)(uintptr_t)j->spec.digest);
+    free(j->job_id);
+    free(j->location);
+    free(j);
+}
+
+const char *bq_job_state(const struct bq_job *j)
+{
+    switch (j->step) {
+    case STEP_NONE: case STEP_INSERT: return "inserting";
+    case STEP_WAIT_RETRY: return j->why.kind == ERR_QUOTA ? "waiting for a quota" : "waiting for a retry";
+    case STEP_GIVE_UP: return "giving up";
+    default: return j->running ? "running" : "pending";
+    }
+}
+
+static void finish(struct bq_job *j, const struct error *err, bool decided, const doc *job)
+{
+    AUTO(doc_free_auto) doc *kept = job ? doc_copy(job) : NULL;
+    AUTO(free_ptr) char *job_id = xstrdup(j->job_id);
+    struct error copy = err ? *err : ERROR_INIT;
+    struct bq_job_result r = {
+        .job_id = job_id, .tries = j->k + 1, .err = err ? &copy : NULL, .decided = err && decided, .job = kept,
+        .output_rows = doc_int(kept, "statistics.load.outputRows", 0),
+        .inserted = doc_int(kept, "statistics.query.dmlStats.insertedRowCount", 0),
+        .updated = doc_int(kept, "statistics.query.dmlStats.updatedRowCount", 0),
+        .deleted = doc_int(kept, "statistics.query.dmlStats.deletedRowCount", 0),
+        .affected = doc_int(kept, "statistics.query.numDmlAffectedRows", 0),
+        .bytes_billed = doc_int(kept, "statistics.query.totalBytesBilled", 0),
+        .created_ms = doc_int(kept, "statistics.creationTime", 0), .ended_ms = doc_int(kept, "statistics.endTime", 0),
+    };
+    bq_job_cb *cb = j->cb;
+    void *arg = j->arg;
+    bq_job_stop(j, false);
+    cb(arg, &r);
+}
+
+/* --- waits ------------------------------------------------------------------------------------------------------------------------------- */
+
+static void waited(void *arg)
+{
+    struct bq_job *j = arg;
+    enter(j, j->after_wait);
+}
+
+static void wait_poll(struct bq_job *j, enum step then)
+{
+    int64_t ms = POLL_FIRST_MS;
+    for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
+        ms += ms / 2;
+    ms = i64_min(ms, POLL_LAST_MS);
+    j->polls++;
+    j->after_wait = then;
+    enter(j, STEP_WAIT_POLL);
+    timer_set(j->timer, (int64_t)((double)ms * (0.75 + rnd_real(j->bq->rnd) / 2) * (double)US_PER_MS)); /* so that a fleet does not poll in step */
+}
+
+static void wait_retry(struct bq_job *j, int failures, const struct error *err)
+{
+    j->why = *err;
+    j->after_wait = STEP_INSERT;
+    int64_t ms = retry_delay(&try_policy, failures, 0, err, rnd_real(j->bq->rnd));
+    enter(j, STEP_WAIT_RETRY);
+    log_debug("job %s: %s; again in %" PRId64 " ms", j->job_id, err->text, ms);
+    timer_set(j->timer, i64_max(ms, 0) * US_PER_MS);
+}
+
+/* --- what a job's resource says ---------------------------------------------------------------------------------------------------------- */
+
+static void set_try(struct bq_job *j, int k)
+{
+    free(j->job_id);
+    j->job_id = xasprintf("%s_t%d", j->spec.id_base, k);
+    j->k = k;
+    j->ours = j->announced = j->running = j->results_failed = j->read_again = false;
+    j->polls = j->missing = 0;
+}
+
+static bool is_give_up(const doc *job)
+{
+    return strcmp(doc_str(job, "configuration.labels.bqfleet_kind", ""), "giveup") == 0;
+}
+
+/* A job that stands under our id and is not what we would have inserted. */
+static bool is_foreign(const struct bq_job *j, const doc *job, struct error *err)
+{
+    const char *digest = doc_str(job, "configuration.labels.bqfleet_digest", "");
+    int64_t created_ms = doc_int(job, "statistics.creationTime", 0);
+    if (j->spec.digest && strcmp(digest, j->spec.digest) != 0)
+        error_set(err, ERR_FATAL, 409, "job %s does something else than was asked for (digest \"%s\", wanted \"%s\"): another program uses "
+                  "our ids, or the same id was used for two things; nothing more is tried", j->job_id, digest, j->spec.digest);
+    else if (j->spec.not_before_ms > 0 && created_ms > 0 && created_ms < j->spec.not_before_ms - HOUR_MS)
+        error_set(err, ERR_FATAL, 409, "job %s was created before the run it should belong to; nothing more is tried", j->job_id);
+    else
+        return false;
+    error_reason(err, "foreignJob");
+    return true;
+}
+
+/* This try is known to have failed for good: for this process, or, with a job that says so, for everyone. next: its id is the next one's,
+ * because this try exists. */
+static void fail(struct bq_job *j, const struct error *err, bool next, const doc *job)
+{
+    if (!j->spec.give_up_by_job) {
+        finish(j, err, next, job);
+        return;
+    }
+    j->why = *err;
+    if (next)
+        set_try(j, j->k + 1);
+    enter(j, STEP_GIVE_UP);
+}
+
+static void done(struct bq_job *j, const doc *job)
+{
+    const doc *result = doc_get(job, "status.errorResult");
+    struct error err = ERROR_INIT;
+    if (doc_type(result) != DOC_OBJECT) {
+        bool counted = doc_get(job, "statistics.endTime") && doc_get(job, j->is_query ? "statistics.query" : "statistics.load");
+        if (!counted && !j->read_again) { /* an insert's answer may lack the figures */
+            j->read_again = true;
+            enter(j, STEP_READ);
+        } else {
+            finish(j, NULL, false, job);
+        }
+        return;
+    }
+    bq_classify(0, doc_str(result, "reason", ""), doc_str(result, "message", ""), true, &err);
+    if (is_give_up(job)) {
+        enum error_kind kind = error_kind_parse(doc_str(job, "configuration.labels.bqfleet_error", ""));
+        error_set(&err, kind == ERR_NONE ? ERR_FATAL : kind, 0, "%s", doc_str(result, "message", "given up"));
+        error_reason(&err, "givenUp");
+        finish(j, &err, true, job);
+        return;
+    }
+    int max_tries = j->spec.max_tries > 0 ? j->spec.max_tries : LIMIT_TRIES;
+    if ((err.kind == ERR_RETRY || err.kind == ERR_QUOTA) && j->k + 1 < max_tries) {
+        set_try(j, j->k + 1);
+        wait_retry(j, j->k, &err);
+        return;
+    }
+    error_prefix(&err, "job %s failed", j->job_id);
+    fail(j, &err, true, job);
+}
+
+/* The resource of the job that stands under our id. */
+static void look(struct bq_job *j, const doc *job)
+{
+    struct error err = ERROR_INIT;
+    const char *state = doc_str(job, "status.state", "");
+    if (!j->ours && is_foreign(j, job, &err)) {
+        finish(j, &err, true, job);
+        return;
+    }
+    j->missing = 0;
+    j->running = strcmp(state, "RUNNING") == 0;
+    const char *location = doc_str(job, "jobReference.location", "");
+    if (j->location == NULL && *location)
+        j->location = xstrdup(location);
+    if (!j->announced && !is_give_up(job)) {
+        j->announced = true;
+        if (j->spec.on_inserted)
+            j->spec.on_inserted(j->arg, j->job_id);
+    }
+    if (strcmp(state, "DONE") == 0)
+        done(j, job);
+    else if (j->is_query && !j->results_failed)
+        enter(j, STEP_RESULTS);
+    else
+        wait_poll(j, j->is_query && j->polls % 4 == 3 ? STEP_RESULTS : STEP_READ);
+}
+
+/* --- answers ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void inserted(void *arg, const struct bq_answer *a)
+{
+    struct bq_job *j = arg;
+    j->call = NULL;
+    j->upload = NULL;
+    if (a->err == NULL) {
+        metric_add(j->bq->metrics, METRIC_JOBS, 1);
+        j->ours = true;
+        if (a->doc)
+            look(j, a->doc);
+        else
+            enter(j, STEP_READ);
+    } else if (a->err->code == 409) {
+        enter(j, STEP_READ);
+    } else if (a->err->kind == ERR_RETRY) { /* unknown whether it stands; nobody has decided */
+        struct error err = *a->err;
+        error_prefix(&err, "job %s", j->job_id);
+        finish(j, &err, false, NULL);
+    } else if (a->err->kind == ERR_QUOTA && ++j->parked < LIMIT_TRIES) {
+        wait_retry(j, j->parked, a->err);
+    } else {
+        struct error err = *a->err;
+        error_prefix(&err, "job %s", j->job_id);
+        fail(j, &err, false, NULL);
+    }
+}
+
+static void absent(struct bq_job *j)
+{
+    struct error err = ERROR_INIT;
+    if (++j->missing < MISSING_MAX) {
+        wait_poll(j, STEP_READ);
+    } else if (++j->reinserts <= REINSERTS_MAX) { /* the id makes it harmless if the job is there after all */
+        j->missing = 0;
+        error_set(&err, ERR_RETRY, 404, "job %s is not found", j->job_id);
+        wait_retry(j, j->reinserts, &err);
+    } else {
+        error_set(&err, ERR_RETRY, 404, "job %s exists, says jobs.insert, and is not found by jobs.get (location %s)", j->job_id,
+                  j->location ? j->location : "unknown");
+        finish(j, &err, false, NULL);
+    }
+}
+
+static void read_answer(void *arg, const struct bq_answer *a)
+{
+    struct bq_job *j = arg;
+    j->call = NULL;
+    if (a->err) {
+        struct error err = *a->err;
+        error_prefix(&err, "job %s", j->job_id);
+        finish(j, &err, false, NULL);
+    } else if (a->doc == NULL) {
+        absent(j);
+    } else {
+        look(j, a->doc);
+    }
+}
+
+static void results_answer(void *arg, const struct bq_answer *a)
+{
+    struct bq_job *j = arg;
+    j->call = NULL;
+    j->results_failed = a->err != NULL;
+    /* The error of a failed job comes as an error of this request, which is otherwise no different from a failed request. */
+    if (a->err || doc_bool(a->doc, "jobComplete", false))
+        enter(j, STEP_READ);
+    else if (loop_now_ms(j->bq->loop) - j->results_at_ms < RESULTS_WAIT_MS / 10) /* it did not wait, so we do */
+        wait_poll(j, STEP_RESULTS);
+    else
+        enter(j, STEP_RESULTS);
+}
+
+static void give_up_answer(void *arg, const struct bq_answer *a)
+{
+    struct bq_job *j = arg;
+    j->call = NULL;
+    struct error err = j->why;
+    if (a->err == NULL) {
+        finish(j, &err, true, a->doc);
+    } else if (a->err->code == 409) { /* somebody was here: a giveup of the same failure, or a try that may yet succeed */
+        enter(j, STEP_READ);
+    } else {
+        err.kind = ERR_RETRY;
+        error_prefix(&err, "nobody has decided, as the job that gives up could not be inserted (%.200s)", a->err->text);
+        finish(j, &err, false, NULL);
+    }
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------------------------------- */
+
+static struct bq_call *post_job(struct bq_job *j, const doc *resource, bq_cb *cb)
+{
+    struct buf path = BUF_INIT(BQ_PATH_MAX);
+    buf_xputs(&path, "/projects/");
+    http_escape(&path, j->bq->project);
+    buf_xputs(&path, "/jobs");
+    struct bq_call *call = bq_send(j->bq, &(struct bq_request){.method = "POST", .path = path.data, .body = resource}, cb, j);
+    buf_free(&path);
+    return call;
+}
+
+static void send_insert(struct bq_job *j)
+{
+    AUTO(doc_free_auto) doc *resource = bq_job_resource(j->bq, j->job_id, j->location, j->configuration);
+    if (j->spec.media_count > 0)
+        j->upload = bq_upload_start(j->bq, j->job_id, j->location, resource, j->spec.media, j->spec.media_count, inserted, j);
+    else
+        j->call = post_job(j, resource, inserted);
+}
+
+static void send_results(struct bq_job *j)
+{
+    struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX);
+    buf_xputs(&path, "/projects/");
+    http_escape(&path, j->bq->project);
+    buf_xputs(&path, "/queries/");
+    http_escape(&path, j->job_id);
+    bq_location_query(j->location, &query);
+    buf_xprintf(&query, "maxResults=0&timeoutMs=%d", RESULTS_WAIT_MS);
+    j->results_at_ms = loop_now_ms(j->bq->loop);
+    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .once = true, .first_byte_ms = RESULTS_TIMEOUT_MS};
+    j->call = bq_send(j->bq, &r, results_answer, j);
+    buf_free(&path);
+    buf_free(&query);
+}
+
+#define WHY_MAX 400 /* bytes of a failure's text that its giveup job repeats */
+static void send_give_up(struct bq_job *j)
+{
+    struct buf sql = BUF_INIT(4096);
+    char why[WHY_MAX + 1];
+    snprintf(why, sizeof(why), "%.*s", WHY_MAX, j->why.text);
+    size_t n = strlen(why);
+    for (bool cut = n == WHY_MAX; cut && n > 0 && (why[n - 1] & 0x80); n--) /* no half characters at the end */
+        why[n - 1] = '\0';
+    sql_give_up(&sql, why);
+    doc *configuration = bq_query_config(sql.data, NULL, 0);
+    doc *labels = doc_set_str(doc_object(), "bqfleet_kind", "giveup");
+    doc_set_str(labels, "bqfleet_error", error_kind_name(j->why.kind));
+    doc_set_str(labels, "bqfleet_digest", j->spec.digest);
+    doc_set(configuration, "labels", labels);
+    AUTO(doc_free_auto) doc *resource = bq_job_resource(j->bq, j->job_id, j->location, configuration);
+    j->call = post_job(j, resource, give_up_answer);
+    doc_free(configuration);
+    buf_free(&sql);
+}
+
+/* The only place where the step changes. */
+static void enter(struct bq_job *j, enum step to)
+{
+    assert(legal[j->step] & (1u << to));
+    log_debug("job %s: %s to %s", j->job_id, step_names[j->step], step_names[to]);
+    j->step = to;
+    switch (to) {
+    case STEP_INSERT: send_insert(j); break;
+    case STEP_READ: j->call = bq_job_get(j->bq, j->job_id, j->location, read_answer, j); break;
+    case STEP_RESULTS: send_results(j); break;
+    case STEP_GIVE_UP: send_give_up(j); break;
+    default: break; /* the waits: their timer is set by who waits */
+    }
+}
+
+struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_job_cb *cb, void *arg)
+{
+    struct bq_job *j = xcalloc(1, sizeof(*j));
+    j->bq = bq;
+    j->spec = *spec;
+    j->spec.id_base = xstrdup(spec->id_base);
+    j->spec.digest = spec->digest ? xstrdup(spec->digest) : NULL;
+    j->location = spec->location && *spec->location ? xstrdup(spec->location) : NULL;
+    j->is_query = doc_get(spec->configuration, "query") != NULL;
+    j->cb = cb;
+    j->arg = arg;
+    j->timer = timer_new(bq->loop, waited, j);
+    j->configuration = doc_copy(spec->configuration);
+    doc *labels = doc_object();
+    for (size_t i = 0; i < spec->label_count; i++)
+        doc_set_str(labels, spec->labels[i].name, spec->labels[i].value);
+    doc_set_str(labels, "bqfleet_digest", spec->digest);
+    doc_set(j->configuration, "labels", labels);
+    if (spec->timeout_ms > 0)
+        doc_set_int_text(j->configuration, "jobTimeoutMs", spec->timeout_ms);
+    set_try(j, spec->first_try);
+    enter(j, STEP_INSERT);
+    return j;
+}

@@ -1,0 +1,261 @@
+#include "common/bq/bq.h"
+
+#include "common/base/limits.h"
+#include "common/base/log.h"
+#include "common/bq/internal.h"
+
+/*
+ * One request with its repeats: credentials, send, then by the answer: done; refreshed credentials (a 401, once); a wait and again
+ * (ERR_RETRY); or the error. A call ends before its callback is made, so that the callback may end anything else.
+ */
+
+static const struct retry_policy policy = {.base_ms = 1000, .cap_ms = 32000, .budget_ms = 600000};
+
+#define HEADERS_MAX 12
+struct bq_call {
+    LIST_ENTRY(bq_call) link;
+    struct bq *bq;
+    char *method, *url;
+    char *text;                      /* the JSON body, or NULL */
+    struct http_slice text_slice;
+    const struct http_slice *body;   /* text's, or the caller's */
+    size_t body_count;
+    char *headers[HEADERS_MAX + 1];  /* the caller's, and the body's type */
+    int64_t first_byte_ms, began_ms;
+    bq_cb *cb;
+    void *arg;
+    const struct bq_hooks *hooks;    /* NULL: arg is not ours */
+    struct timer *timer;
+    struct http_call *http;
+    struct error no_credentials;     /* delivered by the timer */
+    int failures;
+    bool once, urgent, absent_ok;
+    bool refreshed;                  /* the one 401 was used */
+    bool asking;                     /* auth will call back, which cannot be cancelled */
+    bool dead;                       /* cancelled while asking */
+    bool maybe_executed;             /* by any of the tries */
+};
+
+static void attempt(struct bq_call *);
+
+static void memory_free(struct bq_call *c)
+{
+    free(c->method);
+    free(c->url);
+    free(c->text);
+    for (size_t i = 0; c->headers[i]; i++)
+        free(c->headers[i]);
+    free(c);
+}
+
+void bq_call_cancel(struct bq_call *c)
+{
+    if (c == NULL)
+        return;
+    LIST_REMOVE(c, link);
+    timer_free(c->timer);
+    c->timer = NULL;
+    if (c->http)
+        http_cancel(c->bq->http, c->http);
+    c->dead = true;
+    if (c->hooks)
+        c->hooks->release(c->arg);
+    c->hooks = NULL;
+    if (!c->asking) /* else when the credentials come */
+        memory_free(c);
+}
+
+static void end(struct bq_call *c, struct bq_answer *a)
+{
+    bq_cb *cb = c->cb;
+    void *arg = c->arg;
+    const struct bq_hooks *hooks = c->hooks;
+    a->maybe_executed = c->maybe_executed;
+    c->hooks = NULL;
+    bq_call_cancel(c);
+    cb(arg, a);
+    if (hooks)
+        hooks->release(arg);
+}
+
+/* Waits and tries again, or ends with the error. */
+static void failed(struct bq_call *c, struct bq_answer *a)
+{
+    int64_t elapsed_ms = loop_now_ms(c->bq->loop) - c->began_ms;
+    int64_t delay_ms = -1;
+    if (!c->once && a->err->kind == ERR_RETRY)
+        delay_ms = retry_delay(&policy, ++c->failures, elapsed_ms, a->err, rnd_real(c->bq->rnd));
+    if (delay_ms < 0) {
+        end(c, a);
+        return;
+    }
+    log_debug("%s %s: %s; again in %" PRId64 " ms", c->method, c->url, a->err->text, delay_ms);
+    metric_add(c->bq->metrics, METRIC_HTTP_RETRIES, 1);
+    timer_set(c->timer, delay_ms * US_PER_MS);
+}
+
+/* The service's words for an error: the first entry of error.errors, and the message. */
+static void read_error(const struct http_response *r, const doc *body, struct error *err)
+{
+    const doc *list = doc_get(body, "error.errors");
+    const char *reason = doc_len(list) > 0 ? doc_str(doc_at(list, 0), "reason", "") : "";
+    const char *message = doc_str(body, "error.message", "");
+    if (*message == '\0' && doc_len(list) > 0)
+        message = doc_str(doc_at(list, 0), "message", "");
+    char plain[256] = "";
+    if (*message == '\0' && r->body->len > 0) { /* a proxy's page */
+        snprintf(plain, sizeof(plain), "status %d: %.200s", r->status, r->body->data);
+        message = plain;
+    }
+    bq_classify(r->status, reason, message, false, err);
+    const char *after = http_header(r, "Retry-After");
+    if (after && *after >= '0' && *after <= '9' && err->kind == ERR_RETRY)
+        err->retry_after_ms = strtol(after, NULL, 10) * 1000; /* seconds; the form with a date is not used by Google */
+}
+
+static void answered(void *arg, struct http_response *r)
+{
+    struct bq_call *c = arg;
+    c->http = NULL;
+    struct error err = ERROR_INIT;
+    struct bq_answer a = {.status = r->status, .err = &err, .http = r};
+    c->maybe_executed |= r->maybe_executed || r->status >= 500;
+    if (r->status == 0) {
+        metric_add(c->bq->metrics, METRIC_HTTP_FAILURES, 1);
+        a.err = r->err;
+        failed(c, &a);
+        return;
+    }
+    bool good = (r->status >= 200 && r->status < 300) || r->status == 308;
+    AUTO(doc_free_auto) doc *body = NULL;
+    if (r->body && r->body->len > 0 && r->status != 308)
+        body = doc_parse(r->body->data, r->body->len, "BigQuery's answer", &err);
+    a.doc = body;
+    if (r->status == 401 && !c->refreshed) {
+        c->refreshed = true;
+        auth_refused(c->bq->auth);
+        timer_set(c->timer, 0);
+    } else if (r->status == 404 && c->absent_ok) {
+        a.doc = NULL;
+        a.err = NULL;
+        end(c, &a);
+    } else if (!good) {
+        read_error(r, body, &err);
+        failed(c, &a);
+    } else if (err.kind != ERR_NONE) { /* cut short, or not BigQuery's */
+        err.kind = ERR_RETRY;
+        c->maybe_executed = true;
+        failed(c, &a);
+    } else {
+        a.err = NULL;
+        if (c->hooks && c->hooks->more && c->hooks->more(c, c->arg, &a)) {
+            c->failures = 0;
+            c->began_ms = loop_now_ms(c->bq->loop);
+            attempt(c);
+        } else {
+            end(c, &a);
+        }
+    }
+}
+
+static void send_with(void *arg, const char *authorization, const struct error *err)
+{
+    struct bq_call *c = arg;
+    c->asking = false;
+    if (c->dead) {
+        memory_free(c);
+        return;
+    }
+    if (err && err->kind != ERR_NONE) { /* perhaps still inside bq_send, which must not call back */
+        c->no_credentials = *err;
+        timer_set(c->timer, 0);
+        return;
+    }
+    const char *headers[HEADERS_MAX + 2];
+    size_t n = 0;
+    for (; c->headers[n]; n++)
+        headers[n] = c->headers[n];
+    if (authorization)
+        headers[n++] = authorization;
+    headers[n] = NULL;
+    struct http_request r = {
+        .method = c->method, .url = c->url, .headers = headers, .body = c->body, .body_count = c->body_count,
+        .first_byte_ms = c->first_byte_ms, .urgent = c->urgent,
+    };
+    metric_add(c->bq->metrics, METRIC_HTTP_REQUESTS, 1);
+    c->http = http_send(c->bq->http, &r, answered, c);
+}
+
+static void attempt(struct bq_call *c)
+{
+    c->asking = true;
+    auth_header(c->bq->auth, send_with, c);
+}
+
+static void on_timer(void *arg)
+{
+    struct bq_call *c = arg;
+    if (c->no_credentials.kind == ERR_NONE) {
+        attempt(c);
+        return;
+    }
+    struct error err = c->no_credentials;
+    c->no_credentials.kind = ERR_NONE;
+    failed(c, &(struct bq_answer){.err = &err});
+}
+
+static char *whole_url(const struct bq *bq, const struct bq_request *r)
+{
+    if (r->url) /* a session's address may be relative */
+        return r->url[0] == '/' ? xasprintf("%s%s", bq->base_url, r->url) : xstrdup(r->url);
+    const char *query = r->query ? r->query : "";
+    size_t n = strlen(query);
+    bool open = n == 0 || query[n - 1] == '&';
+    return xasprintf("%s%s/bigquery/v2%s?%s%sprettyPrint=false", bq->base_url, r->upload ? "/upload" : "", r->path, query, open ? "" : "&");
+}
+
+void bq_call_redirect(struct bq_call *c, const char *path, const char *query)
+{
+    free(c->url);
+    c->url = whole_url(c->bq, &(struct bq_request){.path = path, .query = query});
+}
+
+struct bq_call *bq_send(struct bq *bq, const struct bq_request *r, bq_cb *cb, void *arg)
+{
+    return bq_send_owned(bq, r, cb, arg, NULL);
+}
+
+struct bq_call *bq_send_owned(struct bq *bq, const struct bq_request *r, bq_cb *cb, void *arg, const struct bq_hooks *hooks)
+{
+    struct bq_call *c = xcalloc(1, sizeof(*c));
+    c->bq = bq;
+    c->method = xstrdup(r->method);
+    c->url = whole_url(bq, r);
+    c->first_byte_ms = r->first_byte_ms;
+    c->once = r->once;
+    c->urgent = r->urgent;
+    c->absent_ok = r->absent_ok;
+    c->hooks = hooks;
+    c->cb = cb;
+    c->arg = arg;
+    c->began_ms = loop_now_ms(bq->loop);
+    size_t n = 0;
+    for (; r->headers && r->headers[n]; n++) {
+        assert(n + 1 < HEADERS_MAX);
+        c->headers[n] = xstrdup(r->headers[n]);
+    }
+    if (r->body) {
+        c->text = doc_text(r->body);
+        c->headers[n++] = xstrdup("Content-Type: application/json; charset=UTF-8");
+        c->text_slice = (struct http_slice){c->text, strlen(c->text)};
+        c->body = &c->text_slice;
+        c->body_count = 1;
+    } else if (r->media) {
+        c->body = r->media;
+        c->body_count = r->media_count;
+    }
+    c->timer = timer_new(bq->loop, on_timer, c);
+    LIST_INSERT_HEAD(&bq->calls, c, link);
+    attempt(c);
+    return c;
+}

@@ -1,0 +1,301 @@
+#include "common/base/limits.h"
+#include "common/base/log.h"
+#include "common/bq/internal.h"
+
+/*
+ * A load's bytes. Few go in one request with the job. Many go by a resumable session, whose steps are:
+ *   START  the job's JSON; the answer names the session
+ *   PUT    the next chunk. 308 says how many bytes the server has kept: that, and never what was sent, is where to go on
+ *   STATUS after a reply that did not come: an empty PUT asks the same
+ *   ASK    the session is gone: perhaps because it was finished. Is there a job? If not, START again
+ * The job exists once the last byte is in, so a 409 may come as late as then: the caller reads that job.
+ */
+
+enum step { UP_MULTIPART, UP_START, UP_PUT, UP_STATUS, UP_ASK };
+
+struct bq_upload {
+    struct bq *bq;
+    char *job_id, *location;
+    doc *job;
+    const struct http_slice *media;
+    size_t media_count;
+    int64_t total, offset;      /* bytes: of the media; that the server has */
+    int64_t sent_to;            /* where the last PUT ended */
+    enum step step;
+    char *session;              /* its URL */
+    int sessions, failures;     /* failures since the last progress */
+    int64_t stalled_ms;         /* loop time of the last progress */
+    struct http_slice *slices;  /* of the request under way */
+    char *head, *tail;          /* multipart: around the media */
+    struct bq_call *call;
+    struct timer *timer;
+    bq_cb *cb;
+    void *arg;
+};
+
+static const struct retry_policy policy = {.base_ms = 500, .cap_ms = 32000, .budget_ms = 600000};
+
+static void step(struct bq_upload *);
+
+void bq_upload_stop(struct bq_upload *u)
+{
+    if (u == NULL)
+        return;
+    bq_call_cancel(u->call);
+    timer_free(u->timer);
+    doc_free(u->job);
+    free(u->job_id);
+    free(u->location);
+    free(u->session);
+    free(u->slices);
+    free(u->head);
+    free(u->tail);
+    free(u);
+}
+
+static void end(struct bq_upload *u, const struct bq_answer *a)
+{
+    bq_cb *cb = u->cb;
+    void *arg = u->arg;
+    bq_upload_stop(u);
+    cb(arg, a);
+}
+
+static void end_with(struct bq_upload *u, struct error *err)
+{
+    end(u, &(struct bq_answer){.status = err->code, .err = err, .maybe_executed = true});
+}
+
+static void go(struct bq_upload *u, enum step to)
+{
+    log_debug("upload of %s: step %d to %d at byte %" PRId64, u->job_id, (int)u->step, (int)to, u->offset);
+    u->step = to;
+    step(u);
+}
+
+static void on_timer(void *arg)
+{
+    step(arg);
+}
+
+/* Waits before the step `to`, or ends when there was no progress for too long. */
+static void wait_then(struct bq_upload *u, enum step to, const struct error *err)
+{
+    int64_t elapsed_ms = loop_now_ms(u->bq->loop) - u->stalled_ms;
+    int64_t delay_ms = retry_delay(&policy, ++u->failures, elapsed_ms, err, rnd_real(u->bq->rnd));
+    if (delay_ms < 0) {
+        struct error last = *err;
+        end_with(u, &last);
+        return;
+    }
+    metric_add(u->bq->metrics, METRIC_HTTP_RETRIES, 1);
+    u->step = to;
+    timer_set(u->timer, delay_ms * US_PER_MS);
+}
+
+/* How many bytes the server has: "bytes=0-41" (or "0-41") is 42; no header is none; -1: nonsense. */
+static int64_t kept_bytes(const struct bq_answer *a)
+{
+    const char *range = http_header(a->http, "Range");
+    if (range == NULL)
+        return 0;
+    const char *dash = strchr(range, '-');
+    char *rest = NULL;
+    int64_t last = dash ? strtoll(dash + 1, &rest, 10) : -1;
+    return dash == NULL || rest == dash + 1 || last < 0 ? -1 : last + 1;
+}
+
+/* A 308: the server wants more. */
+static void more(struct bq_upload *u, const struct bq_answer *a)
+{
+    struct error err = ERROR_INIT;
+    int64_t kept = kept_bytes(a);
+    if (kept < 0 || kept > u->total) {
+        error_set(&err, ERR_FATAL, 308, "upload of %s: the server claims to have bytes that were not sent (Range: %s)", u->job_id,
+                  http_header(a->http, "Range"));
+        end_with(u, &err);
+        return;
+    }
+    bool progress = kept > u->offset;
+    u->offset = kept;
+    if (progress) {
+        u->failures = 0;
+        u->stalled_ms = loop_now_ms(u->bq->loop);
+    }
+    error_set(&err, ERR_RETRY, 308, "upload of %s stands still at byte %" PRId64 " of %" PRId64, u->job_id, kept, u->total);
+    if (kept == u->total) /* it has all, and has not finished yet */
+        wait_then(u, UP_STATUS, &err);
+    else if (progress || u->step == UP_STATUS)
+        go(u, UP_PUT);
+    else
+        wait_then(u, UP_PUT, &err);
+}
+
+static void session_lost(struct bq_upload *u)
+{
+    struct error err = ERROR_INIT;
+    if (u->sessions < LIMIT_UPLOAD_SESSIONS) {
+        go(u, UP_START);
+        return;
+    }
+    error_set(&err, ERR_RETRY, 0, "upload of %s: %d sessions were lost", u->job_id, u->sessions);
+    end_with(u, &err);
+}
+
+static void answered(void *arg, const struct bq_answer *a)
+{
+    struct bq_upload *u = arg;
+    u->call = NULL;
+    bool in_session = u->step == UP_PUT || u->step == UP_STATUS;
+    if (u->step == UP_ASK) {
+        struct error err = ERROR_INIT;
+        if (a->err == NULL && a->doc == NULL) {
+            session_lost(u);
+        } else if (a->err) {
+            end(u, a);
+        } else {
+            error_set(&err, ERR_FATAL, 409, "Already Exists: Job %s", u->job_id);
+            error_reason(&err, "duplicate");
+            end_with(u, &err);
+        }
+    } else if (u->step == UP_START && a->err == NULL) {
+        const char *session = http_header(a->http, "Location");
+        if (session == NULL) { /* answered at once: by a server that takes the job without its data, which is none of ours */
+            struct error err = ERROR_INIT;
+            error_set(&err, ERR_RETRY, a->status, "upload of %s: the answer names no session", u->job_id);
+            wait_then(u, UP_START, &err);
+            return;
+        }
+        free(u->session);
+        u->session = xstrdup(session);
+        u->sessions++;
+        u->offset = 0;
+        go(u, UP_PUT);
+    } else if (in_session && a->err == NULL && a->status == 308) {
+        more(u, a);
+    } else if (in_session && a->err && (a->err->code == 404 || a->err->code == 410)) {
+        go(u, UP_ASK);
+    } else if (in_session && a->err && a->err->kind == ERR_RETRY) {
+        wait_then(u, UP_STATUS, a->err);
+    } else { /* the job; or an error that no repeat mends */
+        end(u, a);
+    }
+}
+
+/* --- the requests ------------------------------------------------------------------------------------------------------------------------ */
+
+static void start_path(const struct bq *bq, struct buf *out)
+{
+    buf_xputs(out, "/projects/");
+    http_escape(out, bq->project);
+    buf_xputs(out, "/jobs");
+}
+
+static void send_multipart(struct bq_upload *u)
+{
+    char boundary[33];
+    rnd_text(u->bq->rnd, boundary, sizeof(boundary) - 1); /* 160 random bits do not stand in the data */
+    AUTO(free_ptr) char *json = doc_text(u->job);
+    AUTO(free_ptr) char *type = xasprintf("Content-Type: multipart/related; boundary=%s", boundary);
+    const char *const headers[] = {type, NULL};
+    u->head = xasprintf("--%s\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%s\r\n--%s\r\nContent-Type: */*\r\n\r\n", boundary, json,
+                        boundary);
+    u->tail = xasprintf("\r\n--%s--\r\n", boundary);
+    u->slices = xreallocarray(NULL, u->media_count + 2, sizeof(*u->slices));
+    u->slices[0] = (struct http_slice){u->head, strlen(u->head)};
+    for (size_t i = 0; i < u->media_count; i++)
+        u->slices[i + 1] = u->media[i];
+    u->slices[u->media_count + 1] = (struct http_slice){u->tail, strlen(u->tail)};
+    struct buf path = BUF_INIT(BQ_PATH_MAX);
+    start_path(u->bq, &path);
+    struct bq_request r = {.method = "POST", .path = path.data, .query = "uploadType=multipart", .upload = true, .headers = headers,
+                           .media = u->slices, .media_count = u->media_count + 2};
+    u->call = bq_send(u->bq, &r, answered, u);
+    buf_free(&path);
+}
+
+static void send_start(struct bq_upload *u)
+{
+    char length[64];
+    snprintf(length, sizeof(length), "X-Upload-Content-Length: %" PRId64, u->total);
+    const char *const headers[] = {"X-Upload-Content-Type: */*", length, NULL};
+    struct buf path = BUF_INIT(BQ_PATH_MAX);
+    start_path(u->bq, &path);
+    struct bq_request r = {.method = "POST", .path = path.data, .query = "uploadType=resumable", .upload = true, .headers = headers,
+                           .body = u->job};
+    u->call = bq_send(u->bq, &r, answered, u);
+    buf_free(&path);
+}
+
+/* The pieces of the media from byte `from`, `len` bytes of them. */
+static size_t cut_slices(struct bq_upload *u, int64_t from, int64_t len)
+{
+    size_t n = 0;
+    u->slices = xreallocarray(u->slices, u->media_count, sizeof(*u->slices));
+    for (size_t i = 0; i < u->media_count && len > 0; i++) {
+        int64_t size = (int64_t)u->media[i].len;
+        if (from >= size) {
+            from -= size;
+            continue;
+        }
+        int64_t take = i64_min(size - from, len);
+        u->slices[n++] = (struct http_slice){(const char *)u->media[i].data + from, (size_t)take};
+        len -= take;
+        from = 0;
+    }
+    return n;
+}
+
+static void send_put(struct bq_upload *u)
+{
+    char range[96];
+    int64_t len = i64_min(u->total - u->offset, UPLOAD_CHUNK);
+    size_t count = cut_slices(u, u->offset, len);
+    u->sent_to = u->offset + len;
+    snprintf(range, sizeof(range), "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64, u->offset, u->sent_to - 1, u->total);
+    const char *const headers[] = {range, "Content-Type: application/octet-stream", NULL};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true};
+    u->call = bq_send(u->bq, &r, answered, u);
+}
+
+static void send_status(struct bq_upload *u)
+{
+    static const struct http_slice nothing = {"", 0};
+    char range[64];
+    snprintf(range, sizeof(range), "Content-Range: bytes */%" PRId64, u->total);
+    const char *const headers[] = {range, NULL};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true};
+    u->call = bq_send(u->bq, &r, answered, u);
+}
+
+static void step(struct bq_upload *u)
+{
+    switch (u->step) {
+    case UP_MULTIPART: send_multipart(u); break;
+    case UP_START: send_start(u); break;
+    case UP_PUT: send_put(u); break;
+    case UP_STATUS: send_status(u); break;
+    case UP_ASK: u->call = bq_job_get(u->bq, u->job_id, u->location, answered, u); break;
+    }
+}
+
+struct bq_upload *bq_upload_start(struct bq *bq, const char *job_id, const char *location, const doc *job, const struct http_slice *media,
+                                  size_t media_count, bq_cb *cb, void *arg)
+{
+    struct bq_upload *u = xcalloc(1, sizeof(*u));
+    u->bq = bq;
+    u->job_id = xstrdup(job_id);
+    u->location = location ? xstrdup(location) : NULL;
+    u->job = doc_copy(job);
+    u->media = media;
+    u->media_count = media_count;
+    for (size_t i = 0; i < media_count; i++)
+        u->total += (int64_t)media[i].len;
+    u->cb = cb;
+    u->arg = arg;
+    u->stalled_ms = loop_now_ms(bq->loop);
+    u->timer = timer_new(bq->loop, on_timer, u);
+    u->step = u->total < LIMIT_MULTIPART ? UP_MULTIPART : UP_START;
+    step(u);
+    return u;
+}

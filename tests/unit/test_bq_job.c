@@ -1,0 +1,405 @@
+#include "common/bq/job.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "tests/unit/support_bqscript.h"
+
+/* The job machine against a script of replies. Jobs are named "b_t<try>"; their digest is "d1". */
+
+#define JOB(id, digest, rest) \
+    "{\"jobReference\":{\"projectId\":\"p\",\"jobId\":\"" id "\",\"location\":\"EU\"},\"configuration\":{\"labels\":{\"bqfleet_digest\":\"" digest "\"}}," rest "}"
+#define OURS(k, rest) JOB("b_t" #k, "d1", rest)
+#define CREATED "\"creationTime\":\"1700000001000\""
+#define STATE(s) "\"statistics\":{" CREATED "},\"status\":{\"state\":\"" s "\"}"
+#define LOADED "\"statistics\":{" CREATED ",\"endTime\":\"1700000002000\",\"load\":{\"outputRows\":\"12345678901\"}},\"status\":{\"state\":\"DONE\"}"
+#define MERGED                                                                                                                         \
+    "\"statistics\":{" CREATED ",\"endTime\":\"1700000002000\",\"query\":{\"numDmlAffectedRows\":\"6\",\"totalBytesBilled\":\"10485760\","     \
+    "\"dmlStats\":{\"insertedRowCount\":\"1\",\"updatedRowCount\":\"2\",\"deletedRowCount\":\"3\"}}},\"status\":{\"state\":\"DONE\"}"
+#define BROKEN(reason, text) \
+    "\"statistics\":{" CREATED "},\"status\":{\"state\":\"DONE\",\"errorResult\":{\"reason\":\"" reason "\",\"message\":\"" text "\"}}"
+#define ERROR_BODY(reason, text) "{\"error\":{\"message\":\"" text "\",\"errors\":[{\"reason\":\"" reason "\",\"message\":\"" text "\"}]}}"
+#define GIVEN_UP(k)                                                                                                                    \
+    "{\"configuration\":{\"labels\":{\"bqfleet_digest\":\"d1\",\"bqfleet_kind\":\"giveup\",\"bqfleet_error\":\"task\"}},\"statistics\":{" CREATED \
+    "},\"status\":{\"state\":\"DONE\",\"errorResult\":{\"reason\":\"invalidQuery\",\"message\":\"it was hopeless\"}}}"
+#define CONFLICT(k) 409, ERROR_BODY("duplicate", "Already Exists: Job p:EU.b_t" #k), NULL
+
+#define INSERT(k) "POST", "/bigquery/v2/projects/p/jobs?prettyPrint=false", "\"jobId\":\"b_t" #k "\",\"location\":\"EU\""
+#define READ(k) "GET", "/projects/p/jobs/b_t" #k "?location=EU", NULL
+#define RESULTS(k) "GET", "/projects/p/queries/b_t" #k "?location=EU&maxResults=0&timeoutMs=10000", NULL
+#define GIVE_UP(k) "POST", "/bigquery/v2/projects/p/jobs", "b_t" #k "\",\"location\":\"EU\"},\"configuration\":{\"query\":{\"query\":\"SELECT ERROR("
+
+struct outcome {
+    bool over;
+    struct error err;
+    bool failed, decided;
+    char job_id[64];
+    int tries, announced;
+    int64_t rows, inserted, updated, deleted, affected, billed, ended_ms;
+};
+
+static void on_inserted(void *arg, const char *job_id)
+{
+    (void)job_id;
+    ((struct outcome *)arg)->announced++;
+}
+
+static void on_end(void *arg, const struct bq_job_result *r)
+{
+    struct outcome *o = arg;
+    assert_false(o->over);
+    o->over = true;
+    o->failed = r->err != NULL;
+    if (r->err)
+        o->err = *r->err;
+    o->decided = r->decided;
+    o->tries = r->tries;
+    snprintf(o->job_id, sizeof(o->job_id), "%s", r->job_id);
+    o->rows = r->output_rows;
+    o->inserted = r->inserted;
+    o->updated = r->updated;
+    o->deleted = r->deleted;
+    o->affected = r->affected;
+    o->billed = r->bytes_billed;
+    o->ended_ms = r->ended_ms;
+}
+
+enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4 };
+
+static struct bq_job *start(struct script *s, int how, struct outcome *o)
+{
+    static const struct bq_label labels[] = {{"bqfleet_run", "r1"}};
+    static const struct bq_ref table = {"p", "d", "t"};
+    AUTO(doc_free_auto) doc *config = how & LOAD ? bq_load_config(&table) : bq_query_config("MERGE", NULL, 0);
+    struct bq_job_spec spec = {
+        .id_base = "b", .location = "EU", .configuration = config, .labels = labels, .label_count = 1, .digest = "d1",
+        .not_before_ms = 1700000000000, .max_tries = how & TWO_TRIES ? 2 : 0, .give_up_by_job = (how & GIVES_UP) != 0, .on_inserted = on_inserted,
+    };
+    return bq_job_start(s->bq, &spec, on_end, o);
+}
+
+static struct outcome play(struct script *s, int how)
+{
+    struct outcome o = {0};
+    start(s, how, &o);
+    assert_false(o.over); /* never from inside */
+    script_run(s, &o.over);
+    script_end(s);
+    return o;
+}
+
+static void a_job_that_is_done_at_once_needs_one_request(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_false(o.failed);
+    assert_int_equal(o.rows, 12345678901);
+    assert_int_equal(o.tries, 1);
+    assert_int_equal(o.announced, 1);
+    assert_string_equal(o.job_id, "b_t0");
+    assert_int_equal(o.ended_ms, 1700000002000);
+}
+
+static void a_load_is_polled_from_pending_to_running_to_done(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("PENDING")), NULL}, {READ(0), 200, OURS(0, STATE("PENDING")), NULL},
+           {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = {0};
+    struct bq_job *job = start(&s, LOAD, &o);
+    assert_string_equal(bq_job_state(job), "inserting");
+    while (s.at < 2)
+        loop_step(s.loop, US_PER_S);
+    assert_string_equal(bq_job_state(job), "pending");
+    while (s.at < 3)
+        loop_step(s.loop, US_PER_S);
+    loop_step(s.loop, 2 * US_PER_MS);
+    assert_string_equal(bq_job_state(job), "running");
+    script_run(&s, &o.over);
+    assert_false(o.failed);
+    assert_int_equal(o.announced, 1);
+    assert_true(loop_now_ms(s.loop) < 3000);
+    script_end(&s);
+}
+
+static void polls_of_a_long_load_grow_to_ten_seconds(void **state)
+{
+    (void)state;
+    static struct line lines[42];
+    lines[0] = (struct line){INSERT(0), 200, OURS(0, STATE("PENDING")), NULL};
+    for (size_t i = 1; i < 41; i++)
+        lines[i] = (struct line){READ(0), 200, OURS(0, STATE("RUNNING")), NULL};
+    lines[41] = (struct line){READ(0), 200, OURS(0, LOADED), NULL};
+    struct script s;
+    script_begin(&s, lines, ARRAY_LEN(lines));
+    struct outcome o = {0};
+    start(&s, LOAD, &o);
+    script_run(&s, &o.over);
+    assert_in_range(loop_now_ms(s.loop), 200000, 420000);
+    script_end(&s);
+}
+
+static void a_query_waits_at_the_server_and_its_figures_come_from_the_job(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":false}", NULL},
+           {RESULTS(0), 200, "{\"jobComplete\":true}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
+    struct outcome o = play(&s, 0);
+    assert_false(o.failed);
+    assert_int_equal(o.inserted, 1);
+    assert_int_equal(o.updated, 2);
+    assert_int_equal(o.deleted, 3);
+    assert_int_equal(o.affected, 6);
+    assert_int_equal(o.billed, 10485760);
+}
+
+static void a_lost_reply_is_repeated_and_its_conflict_read(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 0, NULL, NULL}, {INSERT(0), CONFLICT(0)}, {READ(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_false(o.failed);
+    assert_int_equal(o.announced, 1);
+    assert_int_equal(o.tries, 1);
+}
+
+static void a_conflict_may_be_a_job_that_cannot_be_seen_yet(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), CONFLICT(0)}, {READ(0), 404, ERROR_BODY("notFound", "Not found: Job"), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_false(o.failed);
+}
+
+static void another_digest_under_our_id_is_a_loud_stop(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), CONFLICT(0)}, {READ(0), 200, JOB("b_t0", "d2", LOADED), NULL});
+    struct outcome o = play(&s, LOAD | GIVES_UP);
+    assert_true(o.failed);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+    assert_string_equal(o.err.reason, "foreignJob");
+    assert_int_equal(o.announced, 0);
+}
+
+static void a_job_older_than_its_run_is_a_loud_stop(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), CONFLICT(0)},
+           {READ(0), 200, JOB("b_t0", "d1", "\"statistics\":{\"creationTime\":\"1699996399000\"},\"status\":{\"state\":\"DONE\"}"), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+    assert_string_equal(o.err.reason, "foreignJob");
+}
+
+static void an_hour_of_clock_skew_is_allowed(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), CONFLICT(0)},
+           {READ(0), 200, JOB("b_t0", "d1", "\"statistics\":{\"creationTime\":\"1699996401000\",\"endTime\":\"1\",\"load\":{\"outputRows\":\"1\"}},"
+                              "\"status\":{\"state\":\"DONE\"}"), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_false(o.failed);
+}
+
+static void a_try_that_failed_for_a_moment_is_followed_by_the_next_id(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update")), NULL},
+           {INSERT(1), 200, OURS(1, BROKEN("jobBackendError", "busy")), NULL}, {INSERT(2), 200, OURS(2, MERGED), NULL});
+    struct outcome o = play(&s, 0);
+    assert_false(o.failed);
+    assert_int_equal(o.tries, 3);
+    assert_int_equal(o.announced, 3);
+    assert_string_equal(o.job_id, "b_t2");
+}
+
+static void done_with_an_error_result_is_a_failure_that_the_job_decided(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "Syntax error: Unexpected end of script at [1:6]")), NULL});
+    struct outcome o = play(&s, 0);
+    assert_true(o.failed);
+    assert_true(o.decided);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+    assert_non_null(strstr(o.err.text, "Syntax error"));
+}
+
+static void tries_come_to_an_end(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("backendError", "busy")), NULL}, {INSERT(1), 200, OURS(1, BROKEN("backendError", "busy")), NULL});
+    struct outcome o = play(&s, TWO_TRIES);
+    assert_true(o.failed);
+    assert_true(o.decided);
+    assert_int_equal(o.err.kind, ERR_RETRY);
+    assert_int_equal(o.tries, 2);
+}
+
+static void a_refused_insert_decides_nothing(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "Access Denied: no bigquery.jobs.create"), NULL});
+    struct outcome o = play(&s, 0);
+    assert_true(o.failed);
+    assert_false(o.decided);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+    assert_int_equal(o.announced, 0);
+}
+
+static void a_quota_is_waited_for_under_the_same_id(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("quotaExceeded", "Your table exceeded quota for imports"), NULL}, {INSERT(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = {0};
+    struct bq_job *job = start(&s, LOAD, &o);
+    loop_step(s.loop, US_PER_S);
+    loop_step(s.loop, US_PER_S);
+    assert_string_equal(bq_job_state(job), "waiting for a quota");
+    script_run(&s, &o.over);
+    assert_false(o.failed);
+    assert_true(loop_now_ms(s.loop) >= 600000);
+    script_end(&s);
+}
+
+static void a_failed_query_is_believed_only_when_its_job_says_so(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 400, ERROR_BODY("invalidQuery", "division by zero"), NULL},
+           {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
+    struct outcome o = play(&s, 0);
+    assert_false(o.failed);
+}
+
+static void a_failed_query_is_not_polled_again_for_its_error(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 400, ERROR_BODY("jobBackendError", "busy"), NULL},
+           {READ(0), 200, OURS(0, BROKEN("jobBackendError", "busy")), NULL}, {INSERT(1), 200, OURS(1, MERGED), NULL});
+    struct outcome o = play(&s, 0);
+    assert_false(o.failed);
+    assert_int_equal(o.tries, 2);
+}
+
+static void a_failure_for_everyone_stands_as_a_job_under_the_next_id(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "no such 'column'")), NULL}, {GIVE_UP(1), 200, GIVEN_UP(1), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_true(o.failed);
+    assert_true(o.decided);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+    assert_int_equal(o.tries, 2);
+    assert_string_equal(o.job_id, "b_t1");
+}
+
+static void the_giveup_job_names_itself_and_repeats_the_reason(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "no such 'column'")), NULL}, {GIVE_UP(1), 200, GIVEN_UP(1), NULL});
+    struct outcome o = {0};
+    start(&s, GIVES_UP, &o);
+    script_run(&s, &o.over);
+    assert_non_null(strstr(s.last.data, "\"bqfleet_kind\":\"giveup\""));
+    assert_non_null(strstr(s.last.data, "\"bqfleet_digest\":\"d1\""));
+    assert_non_null(strstr(s.last.data, "\"bqfleet_error\":\"fatal\""));
+    assert_non_null(strstr(s.last.data, "no such \\\\'column\\\\'"));
+    script_end(&s);
+}
+
+static void a_giveup_job_that_is_found_is_the_answer(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("backendError", "busy")), NULL}, {INSERT(1), CONFLICT(1)}, {READ(1), 200, GIVEN_UP(1), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_true(o.failed);
+    assert_true(o.decided);
+    assert_string_equal(o.err.reason, "givenUp");
+    assert_int_equal(o.err.kind, ERR_TASK); /* as its label says */
+    assert_string_equal(o.err.text, "it was hopeless");
+}
+
+static void a_refused_insert_gives_up_under_its_own_id(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "Invalid value"), NULL}, {GIVE_UP(0), 200, GIVEN_UP(0), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_true(o.decided);
+    assert_int_equal(o.tries, 1);
+}
+
+static void when_giving_up_is_refused_too_nobody_has_decided(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL}, {GIVE_UP(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_true(o.failed);
+    assert_false(o.decided);
+    assert_int_equal(o.err.kind, ERR_RETRY);
+}
+
+static void giving_up_yields_to_a_try_that_another_process_made(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL}, {GIVE_UP(0), CONFLICT(0)},
+           {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":true}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_false(o.failed);
+    assert_int_equal(o.updated, 2);
+}
+
+static void a_stopped_job_is_cancelled_only_when_asked(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{}", NULL},
+           {"POST", "/projects/p/jobs/b_t0/cancel?location=EU", NULL, 200, "{}", NULL});
+    struct outcome o = {0};
+    struct bq_job *job = start(&s, 0, &o);
+    while (s.at < 2)
+        loop_step(s.loop, US_PER_S);
+    bq_job_stop(job, true);
+    loop_step(s.loop, US_PER_S);
+    assert_false(o.over);
+    script_end(&s);
+}
+
+static void an_answer_without_figures_is_read_again(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("DONE")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
+    struct outcome o = play(&s, LOAD);
+    assert_int_equal(o.rows, 12345678901);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_job_that_is_done_at_once_needs_one_request),
+        cmocka_unit_test(a_load_is_polled_from_pending_to_running_to_done),
+        cmocka_unit_test(polls_of_a_long_load_grow_to_ten_seconds),
+        cmocka_unit_test(a_query_waits_at_the_server_and_its_figures_come_from_the_job),
+        cmocka_unit_test(a_lost_reply_is_repeated_and_its_conflict_read),
+        cmocka_unit_test(a_conflict_may_be_a_job_that_cannot_be_seen_yet),
+        cmocka_unit_test(another_digest_under_our_id_is_a_loud_stop),
+        cmocka_unit_test(a_job_older_than_its_run_is_a_loud_stop),
+        cmocka_unit_test(an_hour_of_clock_skew_is_allowed),
+        cmocka_unit_test(a_try_that_failed_for_a_moment_is_followed_by_the_next_id),
+        cmocka_unit_test(done_with_an_error_result_is_a_failure_that_the_job_decided),
+        cmocka_unit_test(tries_come_to_an_end),
+        cmocka_unit_test(a_refused_insert_decides_nothing),
+        cmocka_unit_test(a_quota_is_waited_for_under_the_same_id),
+        cmocka_unit_test(a_failed_query_is_believed_only_when_its_job_says_so),
+        cmocka_unit_test(a_failed_query_is_not_polled_again_for_its_error),
+        cmocka_unit_test(a_failure_for_everyone_stands_as_a_job_under_the_next_id),
+        cmocka_unit_test(the_giveup_job_names_itself_and_repeats_the_reason),
+        cmocka_unit_test(a_giveup_job_that_is_found_is_the_answer),
+        cmocka_unit_test(a_refused_insert_gives_up_under_its_own_id),
+        cmocka_unit_test(when_giving_up_is_refused_too_nobody_has_decided),
+        cmocka_unit_test(giving_up_yields_to_a_try_that_another_process_made),
+        cmocka_unit_test(a_stopped_job_is_cancelled_only_when_asked),
+        cmocka_unit_test(an_answer_without_figures_is_read_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
