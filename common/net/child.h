@@ -37,7 +37,7 @@ struct children { const struct child_ops *ops; void *self; };
 
 /* The real factory: each child in its own process group, killed when we die (PDEATHSIG), descriptors closed, SIGPIPE default. */
 struct children *children_posix(struct loop *);
-void children_free(struct children *); /* kills what still runs */
+void children_free(struct children *); /* kills what still runs, frees what was not dropped; not from a callback of a child */
 
 /* NULL with ERR_FATAL when it cannot be started (no such program, permission): says which program and why. */
 struct child *child_start(struct children *, const struct child_spec *, const struct child_events *, void *arg, struct error *);
