@@ -19,7 +19,7 @@ static struct http_curl *of(struct http *h)
     return (struct http_curl *)h;
 }
 
-/* After every visit to curl. The last step may free h. */
+/* After every visit to curl. The last step may free h: nobody touches it afterwards. */
 static void settle(struct http_curl *h)
 {
     collect(h);
@@ -107,7 +107,7 @@ static void call_move(struct http_call *c, enum call_state to)
         TAILQ_REMOVE(&h->ended, c, link);
         break;
     case CALL_CALLING:
-        assert(!"a call whose callback runs has no next state");
+        assert(false && "a call whose callback runs has no next state");
     }
     c->state = to;
     if (to == CALL_ACTIVE) {
@@ -234,16 +234,16 @@ static void call_back(struct http_call *c)
 
 static void deliver(struct http_curl *h)
 {
-    bool freed = false;
-    h->freed = &freed;
+    h->calling = true;
     struct http_call *c;
-    while (!freed && (c = TAILQ_FIRST(&h->ended)) != NULL) {
+    while ((c = TAILQ_FIRST(&h->ended)) != NULL) { /* empty once the transport is closed */
         call_move(c, CALL_CALLING);
         call_back(c);
         call_free(c);
     }
-    if (!freed)
-        h->freed = NULL;
+    h->calling = false;
+    if (h->closed)
+        free(h);
 }
 
 static struct http_call *curl_send(struct http *http, const struct http_request *r, http_cb *cb, void *arg)
@@ -286,9 +286,7 @@ static void discard_all(struct http_calls *calls)
 static void curl_free_transport(struct http *http)
 {
     struct http_curl *h = of(http);
-    assert(!h->in_curl);
-    if (h->freed != NULL)
-        *h->freed = true;
+    assert(!h->in_curl && !h->closed);
     discard_all(&h->active);
     discard_all(&h->urgent);
     discard_all(&h->waiting);
@@ -299,8 +297,10 @@ static void curl_free_transport(struct http *http)
     free(h->user_agent);
     free(h->ca_file);
     free(h->proxy);
-    free(h);
     curl_global_cleanup();
+    h->closed = true;
+    if (!h->calling)
+        free(h);
 }
 
 static const struct http_ops curl_ops = {.send = curl_send, .cancel = curl_cancel, .free = curl_free_transport};

@@ -69,7 +69,8 @@ struct http_curl {
     struct http_calls urgent, waiting, active, ended;
     int active_count, max_requests;
     bool in_curl;        /* curl is on the stack: it must not be entered again */
-    bool *freed;         /* set by http_free under a running callback */
+    bool calling;        /* a callback runs, */
+    bool closed;         /* and has freed the transport: the memory goes when it returns */
     char *user_agent, *ca_file, *proxy;
     struct metrics *metrics;
 };

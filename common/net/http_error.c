@@ -53,7 +53,7 @@ static void explain_refusal(struct http_call *c)
                   c->body_len);
         break;
     case REFUSED_NOT:
-        assert(!"not refused");
+        assert(false && "not refused");
     }
 }
 
