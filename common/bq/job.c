@@ -2,6 +2,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "common/bq/internal.h"
 #include "common/bq/sql.h"
 
@@ -56,6 +57,7 @@ struct bq_job {
     bool running;                  /* as the service said last */
     int polls, missing, reinserts, parked;
     int64_t results_at_ms;
+    char wait_text[64];            /* what is waited for, and until when */
     struct error why;              /* the failure that is being given up on, or waited for */
     bq_job_cb *cb;
     void *arg;
@@ -84,7 +86,7 @@ const char *bq_job_state(const struct bq_job *j)
 {
     switch (j->step) {
     case STEP_NONE: case STEP_INSERT: return "inserting";
-    case STEP_WAIT_RETRY: return j->why.kind == ERR_QUOTA ? "waiting for a quota" : "waiting for a retry";
+    case STEP_WAIT_RETRY: return j->wait_text;
     case STEP_GIVE_UP: return "giving up";
     default: return j->running ? "running" : "pending";
     }
@@ -136,8 +138,11 @@ static void wait_retry(struct bq_job *j, int failures, const struct error *err)
     j->why = *err;
     j->after_wait = STEP_INSERT;
     int64_t ms = retry_delay(&try_policy, failures, 0, err, rnd_real(j->bq->rnd));
+    char until[32];
+    units_show_time(loop_wall_ms(j->bq->loop) + ms, until, sizeof(until));
+    snprintf(j->wait_text, sizeof(j->wait_text), "waiting for a %s until %.24s", err->kind == ERR_QUOTA ? "quota" : "retry", until);
     enter(j, STEP_WAIT_RETRY);
-    log_debug("job %s: %s; again in %" PRId64 " ms", j->job_id, err->text, ms);
+    log_line(err->kind == ERR_QUOTA ? LOG_WARN : LOG_INFO, &(struct log_ctx){.job = j->job_id}, "%s; tried again at %s", err->text, until);
     timer_set(j->timer, i64_max(ms, 0) * US_PER_MS);
 }
 

@@ -45,7 +45,7 @@ struct bq_job_result {
 typedef void bq_job_cb(void *arg, const struct bq_job_result *); /* valid during the call */
 
 struct bq_job *bq_job_start(struct bq *, const struct bq_job_spec *, bq_job_cb *, void *arg);
-const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a retry": for progress */
+const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a quota until <time>": for progress; valid until the next event */
 /* No callback any more. remote: also ask BigQuery to cancel it. NULL allowed. */
 void bq_job_stop(struct bq_job *, bool remote);
 /* Reads one job: status 404 is not an error (job NULL in the answer's doc). */

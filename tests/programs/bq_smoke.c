@@ -225,7 +225,8 @@ static void create(const struct bq_ref *ref, const char *columns, const char *pa
 
 static void prepare(void)
 {
-    AUTO(doc_free_auto) doc *dataset = doc_set(doc_object(), "datasetReference", doc_set_str(doc_set_str(doc_object(), "projectId", target.project), "datasetId", target.dataset));
+    doc *reference = doc_set_str(doc_set_str(doc_object(), "projectId", target.project), "datasetId", target.dataset);
+    AUTO(doc_free_auto) doc *dataset = doc_set(doc_object(), "datasetReference", reference);
     doc_set_str(dataset, "location", "US");
     char path[256];
     snprintf(path, sizeof(path), "/projects/%s/datasets", target.project);
