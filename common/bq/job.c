@@ -94,7 +94,7 @@ const char *bq_job_state(const struct bq_job *j)
 
 static void finish(struct bq_job *j, const struct error *err, bool decided, const doc *job)
 {
-    AUTO(doc_free_auto) doc *kept = job ? doc_copy(job) : NULL;
+    AUTO(doc_free_auto) doc *kept = job ? doc_ref((doc *)(uintptr_t)job) : NULL;
     AUTO(free_ptr) char *job_id = xstrdup(j->job_id);
     struct error copy = err ? *err : ERROR_INIT;
     struct bq_job_result r = {
@@ -197,7 +197,8 @@ static void done(struct bq_job *j, const doc *job)
     const doc *result = doc_get(job, "status.errorResult");
     struct error err = ERROR_INIT;
     if (doc_type(result) != DOC_OBJECT) {
-        bool counted = doc_get(job, "statistics.endTime") && doc_get(job, j->is_query ? "statistics.query" : "statistics.load");
+        bool counted = doc_int(job, "statistics.endTime", 0) > 0 &&
+                       doc_type(doc_get(job, j->is_query ? "statistics.query" : "statistics.load")) == DOC_OBJECT;
         if (!counted && !j->read_again) { /* an insert's answer may lack the figures */
             j->read_again = true;
             enter(j, STEP_READ);

@@ -28,11 +28,11 @@ struct table_get {
 static void read_partitioning(const doc *d, struct bq_table *t)
 {
     const doc *time = doc_get(d, "timePartitioning"), *range = doc_get(d, "rangePartitioning");
-    if (time) {
+    if (doc_type(time) == DOC_OBJECT) { /* servers may also say null */
         t->partitioning = PART_TIME;
         snprintf(t->part_type, sizeof(t->part_type), "%s", doc_str(time, "type", "DAY"));
         snprintf(t->part_field, sizeof(t->part_field), "%s", doc_str(time, "field", ""));
-    } else if (range) {
+    } else if (doc_type(range) == DOC_OBJECT) {
         t->partitioning = PART_RANGE;
         snprintf(t->part_field, sizeof(t->part_field), "%s", doc_str(range, "field", ""));
         t->part_start = doc_int(range, "range.start", 0);
@@ -54,12 +54,7 @@ static void got_table(void *arg, const struct bq_answer *a)
         return;
     }
     struct bq_table t = {.ref = g->ref};
-    if (doc_get(a->doc, "schema.fields")) {
-        t.schema = schema_parse(doc_get(a->doc, "schema"), &err);
-    } else { /* a table may have no columns yet */
-        AUTO(doc_free_auto) doc *none = doc_set(doc_object(), "fields", doc_array());
-        t.schema = schema_parse(none, &err);
-    }
+    t.schema = schema_parse(doc_get(a->doc, "schema"), &err);
     if (t.schema == NULL) {
         error_prefix(&err, "table %s", bq_ref_text(&g->ref, name, sizeof(name)));
         g->cb(g->arg, NULL, &err);

@@ -236,7 +236,8 @@ static void prepare(void)
     doc_free(r.doc);
     create(&target, fields, "{\"timePartitioning\":{\"type\":\"DAY\",\"field\":\"day\"}}");
     create(&shard, shard_fields, NULL);
-    struct bq_table_new again = {.ref = &shard, .schema = dataset};
+    AUTO(doc_free_auto) doc *schema = parse(shard_fields);
+    struct bq_table_new again = {.ref = &shard, .schema = schema};
     struct reply second = {0};
     bq_table_create(bq, &again, on_answer, &second);
     wait_for(&second.over, "creating it again");

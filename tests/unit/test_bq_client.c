@@ -285,6 +285,26 @@ static void a_table_is_read_with_its_partitions(void **state)
     script_end(&s);
 }
 
+static void on_plain_table(void *arg, struct bq_table *t, const struct error *err)
+{
+    struct got *g = arg;
+    g->over = true;
+    g->failed = err != NULL;
+    g->status = t ? (int)t->partitioning : -1;
+}
+
+static void a_null_is_as_good_as_nothing(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"GET", "/tables/t?", NULL, 200, "{\"schema\":{\"fields\":[{\"name\":\"k\",\"type\":\"INT64\",\"mode\":null}]},\"timePartitioning\":null,\"rangePartitioning\":null,\"expirationTime\":null}", NULL});
+    struct got g = {0};
+    bq_table_get(s.bq, &(struct bq_ref){"p", "d", "t"}, on_plain_table, &g);
+    script_run(&s, &g.over);
+    assert_false(g.failed);
+    assert_int_equal(g.status, PART_NONE);
+    script_end(&s);
+}
+
 static void a_table_that_is_gone_is_as_good_as_deleted(void **state)
 {
     (void)state;
@@ -416,6 +436,7 @@ int main(void)
         cmocka_unit_test(names_of_tables_are_understood_in_all_their_forms),
         cmocka_unit_test(parameters_are_text_with_types_apart),
         cmocka_unit_test(a_table_is_read_with_its_partitions),
+        cmocka_unit_test(a_null_is_as_good_as_nothing),
         cmocka_unit_test(a_table_that_is_gone_is_as_good_as_deleted),
         cmocka_unit_test(all_pages_of_a_list_come_as_one),
         cmocka_unit_test(a_list_that_is_cancelled_leaves_nothing_behind),
