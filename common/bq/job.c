@@ -268,12 +268,12 @@ static void inserted(void *arg, const struct bq_answer *a)
             enter(j, STEP_READ);
     } else if (a->err->code == 409) {
         enter(j, STEP_READ);
-    } else if (a->err->kind == ERR_RETRY) { /* unknown whether it stands; nobody has decided */
+    } else if (a->err->kind == ERR_QUOTA && ++j->parked < LIMIT_TRIES) {
+        wait_retry(j, j->parked, a->err);
+    } else if (a->err->kind == ERR_RETRY || a->err->kind == ERR_QUOTA) { /* time may mend it; nobody has decided */
         struct error err = *a->err;
         error_prefix(&err, "job %s", j->job_id);
         finish(j, &err, false, NULL);
-    } else if (a->err->kind == ERR_QUOTA && ++j->parked < LIMIT_TRIES) {
-        wait_retry(j, j->parked, a->err);
     } else {
         struct error err = *a->err;
         error_prefix(&err, "job %s", j->job_id);

@@ -32,7 +32,8 @@ struct sql_cut {
  * One statement: MERGE (merge, replace), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
  * Equal keys: the greatest order_by wins (NULLs last), then the greatest item, then the greatest row; with keys also for append and replace. A row never
  * replaces one in the target that ranks higher by order_by; on a tie it does. Without loads: merge and append have nothing to do (returns 1), replace empties.
- * 0, 1, or -1 with ERR_USAGE (a key of a type that cannot be one...).
+ * 0, 1, or -1 with ERR_USAGE (a key of a type that cannot be one; reason "sqlTooLong": fold the shards first). A load that has not its rows makes the
+ * job fail with reason "staging". With `side`, its contents are checked against loads and exclusions, which must be given as well.
  */
 int sql_consolidate(const struct sql_cut *, struct buf *sql, doc **params, struct error *);
 

@@ -264,6 +264,24 @@ static void a_quota_is_waited_for_under_the_same_id(void **state)
     script_end(&s);
 }
 
+static void a_quota_that_stays_is_not_given_up_for_everyone(void **state)
+{
+    (void)state;
+    static struct line lines[8];
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        lines[i] = (struct line){INSERT(0), 403, ERROR_BODY("quotaExceeded", "Your table exceeded quota for imports"), NULL};
+    struct script s;
+    script_begin(&s, lines, ARRAY_LEN(lines));
+    struct outcome o = {0};
+    start(&s, GIVES_UP, &o);
+    while (!o.over && loop_now_ms(s.loop) < 2 * 3600000)
+        loop_step(s.loop, 3600 * US_PER_S);
+    assert_true(o.over);
+    assert_int_equal(o.err.kind, ERR_QUOTA);
+    assert_false(o.decided);
+    script_end(&s);
+}
+
 static void a_failed_query_is_believed_only_when_its_job_says_so(void **state)
 {
     (void)state;
@@ -390,6 +408,7 @@ int main(void)
         cmocka_unit_test(tries_come_to_an_end),
         cmocka_unit_test(a_refused_insert_decides_nothing),
         cmocka_unit_test(a_quota_is_waited_for_under_the_same_id),
+        cmocka_unit_test(a_quota_that_stays_is_not_given_up_for_everyone),
         cmocka_unit_test(a_failed_query_is_believed_only_when_its_job_says_so),
         cmocka_unit_test(a_failed_query_is_not_polled_again_for_its_error),
         cmocka_unit_test(a_failure_for_everyone_stands_as_a_job_under_the_next_id),
