@@ -33,6 +33,12 @@ struct bq *bq_new(const struct bq_options *o)
     return bq;
 }
 
+struct bq *bq_new_for(const struct bq *bq, const char *project)
+{
+    return bq_new(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
+                                       .base_url = bq->base_url, .project = project});
+}
+
 void bq_free(struct bq *bq)
 {
     if (bq == NULL)

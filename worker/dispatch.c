@@ -1,0 +1,405 @@
+#include "worker/dispatch.h"
+
+#include "worker/handlers/handler.h"
+#include "worker/intake.h"
+#include "worker/manifests.h"
+#include "worker/pool.h"
+#include "worker/runs.h"
+#include "worker/staging.h"
+
+/* Items whose time has not come, in slots by when it does: adding one costs nothing however many there are. */
+#define WHEEL_SLOTS 256
+#define WHEEL_SLOT_MS 250
+#define RETRY_BASE_MS 1000
+#define RETRY_CAP_MS 60000 /* less than the wheel's length */
+#define QUANTUM 16         /* items of one run before the next run's turn */
+
+TAILQ_HEAD(touched_list, handler);
+struct dispatch {
+    struct worker *w;
+    struct timer *kick, *tick;
+    struct item_list wheel[WHEEL_SLOTS];
+    int64_t wheel_slot;       /* the last slot that was emptied, counted from the loop's zero */
+    int64_t delayed;
+    struct touched_list touched;
+    struct item *solo;        /* runs now, alone */
+};
+
+static void pump(void *arg);
+static void tick(void *arg);
+
+struct dispatch *dispatch_new(struct worker *w)
+{
+    struct dispatch *d = xcalloc(1, sizeof(*d));
+    d->w = w;
+    d->kick = timer_new(w->w.loop, pump, d);
+    d->tick = timer_new(w->w.loop, tick, d);
+    for (size_t i = 0; i < WHEEL_SLOTS; i++)
+        TAILQ_INIT(&d->wheel[i]);
+    TAILQ_INIT(&d->touched);
+    return d;
+}
+
+void dispatch_free(struct dispatch *d)
+{
+    if (d == NULL)
+        return;
+    timer_free(d->kick);
+    timer_free(d->tick);
+    free(d);
+}
+
+void dispatch_kick(struct dispatch *d)
+{
+    if (!timer_is_set(d->kick))
+        timer_set(d->kick, 0);
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------------------------ */
+
+static bool in_wheel(const struct dispatch *d, const struct item *item)
+{
+    return item->list >= &d->wheel[0] && item->list < &d->wheel[WHEEL_SLOTS];
+}
+
+static void enqueue(struct item *item)
+{
+    struct run *run = item->run;
+    item_enlist(item, item->solo ? &run->solo : item->suspect ? &run->suspects : &run->waiting);
+    dispatch_kick(run->worker->dispatch);
+}
+
+void dispatch_add(struct item *item)
+{
+    item_move(item, ITEM_WAITING);
+    item->run->waiting_count++;
+    enqueue(item);
+}
+
+static void leave_queue(struct item *item)
+{
+    struct dispatch *d = item->worker->dispatch;
+    if (in_wheel(d, item))
+        d->delayed--;
+    item_enlist(item, NULL);
+    item->run->waiting_count--;
+}
+
+void dispatch_withdraw(struct item *item)
+{
+    assert(item->state == ITEM_WAITING);
+    leave_queue(item);
+    item_abandon(item);
+}
+
+static int64_t slot_now(const struct dispatch *d)
+{
+    return loop_now_ms(d->w->w.loop) / WHEEL_SLOT_MS;
+}
+
+static void delay(struct item *item, int64_t delay_ms)
+{
+    struct dispatch *d = item->worker->dispatch;
+    item_move(item, ITEM_WAITING);
+    item->run->waiting_count++;
+    if (d->delayed++ == 0)
+        d->wheel_slot = slot_now(d);
+    int64_t slot = slot_now(d) + i64_min(delay_ms / WHEEL_SLOT_MS, WHEEL_SLOTS - 8) + 1;
+    item_enlist(item, &d->wheel[slot % WHEEL_SLOTS]);
+    if (!timer_is_set(d->tick))
+        timer_set(d->tick, WHEEL_SLOT_MS * US_PER_MS);
+}
+
+static void tick(void *arg)
+{
+    struct dispatch *d = arg;
+    int64_t now = slot_now(d);
+    if (now - d->wheel_slot > WHEEL_SLOTS) /* the process stood still: one round meets them all */
+        d->wheel_slot = now - WHEEL_SLOTS;
+    while (d->wheel_slot < now) {
+        struct item_list *slot = &d->wheel[++d->wheel_slot % WHEEL_SLOTS];
+        struct item *item;
+        while ((item = TAILQ_FIRST(slot)) != NULL) {
+            d->delayed--;
+            enqueue(item);
+        }
+    }
+    if (d->delayed > 0)
+        timer_set(d->tick, WHEEL_SLOT_MS * US_PER_MS);
+}
+
+void dispatch_forget(struct run *run)
+{
+    struct dispatch *d = run->worker->dispatch;
+    struct item *item;
+    TAILQ_FOREACH(item, &run->worker->items, all) {
+        if (item->run != run)
+            continue;
+        if (item->state == ITEM_WAITING && item->list != NULL) {
+            leave_queue(item);
+        } else if (item->state == ITEM_RUNNING && item->handler == NULL && item->started_us != 0) {
+            item->started_us = 0;
+            run->running--;
+            run->worker->in_flight--;
+            if (d->solo == item)
+                d->solo = NULL;
+        }
+    }
+}
+
+void dispatch_reclaim(struct run *run)
+{
+    struct dispatch *d = run->worker->dispatch;
+    struct item *item;
+    TAILQ_FOREACH(item, &run->worker->items, all) {
+        if (item->run != run || item->state != ITEM_RUNNING || item->handler != NULL)
+            continue;
+        item->started_us = 0;
+        item->spoiled = false;
+        run->running--;
+        run->worker->in_flight--;
+        if (d->solo == item)
+            d->solo = NULL;
+        item_drop_rows(item);
+        dispatch_add(item);
+    }
+}
+
+bool dispatch_idle(const struct run *run)
+{
+    return run->running == 0 &&
+           (run->fatal || run->known->paused || run->def == NULL || (TAILQ_EMPTY(&run->waiting) && TAILQ_EMPTY(&run->suspects)));
+}
+
+struct item *dispatch_youngest(struct dispatch *d, bool *others)
+{
+    struct item *item, *youngest = NULL;
+    *others = false;
+    TAILQ_FOREACH(item, &d->w->items, all) {
+        if (item->state != ITEM_RUNNING || item->charged == 0)
+            continue;
+        *others = youngest != NULL;
+        if (youngest == NULL || item->started_us >= youngest->started_us)
+            youngest = item;
+    }
+    return youngest;
+}
+
+void dispatch_untouch(struct dispatch *d, struct handler *h)
+{
+    if (h->flush_due)
+        TAILQ_REMOVE(&d->touched, h, touched);
+    h->flush_due = false;
+}
+
+/* --- what became of it ---------------------------------------------------------------------------------------------------------------- */
+
+static int64_t retry_delay_ms(struct item *item)
+{
+    int64_t full = RETRY_BASE_MS << (int)i64_min(item->attempts - 1, 10);
+    full = i64_min(full, RETRY_CAP_MS);
+    return full / 2 + (int64_t)(rnd_real(item->worker->w.rnd) * (double)(full / 2));
+}
+
+static void lose_attempt(struct item *item, const struct verdict *v)
+{
+    struct run *run = item->run;
+    struct log_ctx ctx = item_ctx(item);
+    item->attempts++;
+    if (v->text != item->text)
+        item_set_failure(item, v->reason, v->text, v->len);
+    log_line(LOG_INFO, &ctx, "attempt %" PRId64 " of %" PRId64 " failed (%s): %.400s", item->attempts, run->record->attempts, item->reason, item->text);
+    if (item->attempts >= run->record->attempts) {
+        manifests_fail(item);
+        return;
+    }
+    metric_add(item->worker->w.metrics, METRIC_ITEMS_RETRIED, 1);
+    if (v->outcome == OUT_RETRY)
+        delay(item, retry_delay_ms(item));
+    else
+        dispatch_add(item);
+}
+
+/* Takes the item from its handler. */
+static void release(struct item *item)
+{
+    struct dispatch *d = item->worker->dispatch;
+    struct handler *h = item->handler;
+    item_enlist(item, NULL);
+    item->handler = NULL;
+    item->started_us = 0;
+    item->run->running--;
+    item->worker->in_flight--;
+    if (d->solo == item)
+        d->solo = NULL;
+    h->busy--;
+    pool_released(h);
+    dispatch_kick(d);
+}
+
+void dispatch_answer(struct item *item, const struct verdict *said)
+{
+    assert(item->state == ITEM_RUNNING && item->handler != NULL);
+    struct verdict v = *said;
+    if (item->spoiled && v.outcome != OUT_FATAL) {
+        v = (struct verdict){.outcome = item->reason == NULL ? OUT_SOLO : OUT_TASK, .reason = item->reason, .text = item->text, .len = item->text_len};
+    }
+    item->spoiled = false;
+    release(item);
+    if (v.outcome != OUT_DONE)
+        item_drop_rows(item);
+    switch (v.outcome) {
+    case OUT_DONE:
+        staging_join(item);
+        break;
+    case OUT_TASK:
+    case OUT_RETRY:
+        lose_attempt(item, &v);
+        break;
+    case OUT_FATAL:
+        dispatch_add(item);
+        runs_fatal(item->run, "handler %.100s, item %" PRId64 " (key %.64s): %.*s", item->run->record->handler, item->index, item_key(item), (int)v.len,
+                   v.text);
+        break;
+    case OUT_SUSPECT:
+    case OUT_SOLO:
+        item->suspect |= v.outcome == OUT_SUSPECT;
+        item->solo |= v.outcome == OUT_SOLO;
+        dispatch_add(item);
+        break;
+    case OUT_BACK:
+        dispatch_add(item);
+        break;
+    }
+}
+
+void dispatch_spoil(struct item *item, const struct verdict *v)
+{
+    assert(item->state == ITEM_RUNNING && !item->spoiled);
+    item->spoiled = true;
+    item_drop_rows(item);
+    item_set_failure(item, v->outcome == OUT_SOLO ? NULL : v->reason, v->text, v->len);
+    dispatch_kick(item->worker->dispatch); /* room for others */
+}
+
+/* --- what runs next ----------------------------------------------------------------------------------------------------------------------- */
+
+static bool may_start(const struct run *run)
+{
+    int64_t cap = run->known->parallel > 0 ? run->known->parallel : run->record->parallel;
+    return !run->fatal && run->pool != NULL && run->def != NULL && !run->known->paused && (cap <= 0 || run->running < cap);
+}
+
+static bool start_item(struct dispatch *d, struct item *item)
+{
+    struct handler *h = pool_take(item->run->pool, item);
+    if (h == NULL)
+        return false;
+    leave_queue(item);
+    item_move(item, ITEM_RUNNING);
+    item->started_us = i64_max(loop_now_us(d->w->w.loop), 1);
+    item->handler = h;
+    item->run->running++;
+    d->w->in_flight++;
+    item_enlist(item, &h->items);
+    if (!h->flush_due) {
+        h->flush_due = true;
+        TAILQ_INSERT_TAIL(&d->touched, h, touched);
+    }
+    h->ops->start(h, item);
+    return true;
+}
+
+/* An item that needs the buffer to itself waits until nothing else is there to do, but not for ever. True: others are held back for it. */
+static bool solo_first(struct dispatch *d)
+{
+    struct worker *w = d->w;
+    if (d->solo != NULL)
+        return true;
+    struct run *run;
+    struct item *solo = NULL;
+    bool others = false;
+    TAILQ_FOREACH(run, &w->runs, link) {
+        if (!may_start(run))
+            continue;
+        if (solo == NULL)
+            solo = TAILQ_FIRST(&run->solo);
+        others |= !TAILQ_EMPTY(&run->waiting) || !TAILQ_EMPTY(&run->suspects);
+    }
+    if (solo == NULL)
+        return false;
+    if (others && loop_now_us(w->w.loop) - solo->taken_us < WAIT_SOLO * US_PER_MS)
+        return false;
+    if (w->in_flight == 0 && w->held == 0 && start_item(d, solo))
+        d->solo = solo;
+    return true;
+}
+
+static bool turn_of(struct dispatch *d, struct run *run)
+{
+    bool any = false;
+    for (int i = 0; i < QUANTUM && d->w->in_flight < d->w->o.parallel && may_start(run); i++) {
+        struct item *item = TAILQ_FIRST(&run->suspects);
+        if (item == NULL)
+            item = TAILQ_FIRST(&run->waiting);
+        if (item == NULL || !start_item(d, item))
+            break;
+        any = true;
+    }
+    return any;
+}
+
+static void flush(struct dispatch *d)
+{
+    struct handler *h;
+    while ((h = TAILQ_FIRST(&d->touched)) != NULL) {
+        TAILQ_REMOVE(&d->touched, h, touched);
+        h->flush_due = false;
+        if (h->ops->flush != NULL)
+            h->ops->flush(h);
+    }
+}
+
+static bool round_of_runs(struct dispatch *d)
+{
+    struct worker *w = d->w;
+    if (w->failed || worker_draining(w) || worker_full(w))
+        return false;
+    bool any = false;
+    if (!solo_first(d)) {
+        struct run *run, *first = TAILQ_FIRST(&w->runs);
+        TAILQ_FOREACH(run, &w->runs, link)
+            any |= turn_of(d, run);
+        if (first != NULL && TAILQ_NEXT(first, link) != NULL) { /* another one begins next time */
+            TAILQ_REMOVE(&w->runs, first, link);
+            TAILQ_INSERT_TAIL(&w->runs, first, link);
+        }
+    }
+    flush(d);
+    return any;
+}
+
+static void pump(void *arg)
+{
+    struct dispatch *d = arg;
+    struct worker *w = d->w;
+    runs_stop_fatal(w->known);
+    staging_relieve(w);
+    while (round_of_runs(d))
+        ;
+    struct run *run;
+    TAILQ_FOREACH(run, &w->runs, link) {
+        if (run->pool == NULL)
+            continue;
+        if (!worker_full(w))
+            pool_resume(run->pool);
+        if (dispatch_idle(run) || (worker_draining(w) && run->running == 0)) {
+            staging_idle(run);
+            manifests_idle(run);
+        }
+    }
+    metric_set(w->w.metrics, METRIC_ITEMS_IN_FLIGHT, w->in_flight);
+    metric_set(w->w.metrics, METRIC_ITEMS_UNFINISHED, w->unfinished);
+    intake_room(w->intake);
+    worker_moved(w);
+}

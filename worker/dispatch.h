@@ -1,0 +1,45 @@
+#ifndef BQF_WORKER_DISPATCH_H
+#define BQF_WORKER_DISPATCH_H
+
+#include "worker/core.h"
+
+/*
+ * Which item runs next, and what becomes of it afterwards. At most `parallel` items are with handlers; runs take turns; suspects go first, each in a child
+ * of its own; items that need the whole buffer run when nothing else does. All of it happens on a turn of its own (dispatch_kick), never inside
+ * somebody's callback. Loop thread only.
+ */
+struct dispatch;
+struct dispatch *dispatch_new(struct worker *);
+void dispatch_free(struct dispatch *);
+
+void dispatch_add(struct item *);      /* waits for a handler from now on */
+void dispatch_withdraw(struct item *); /* a waiting one: forgotten, somebody else will have it */
+void dispatch_forget(struct run *);    /* its running and waiting items are with nobody any more; their owner deals with them */
+/* Its running items lost their handlers: they wait again, at no cost. */
+void dispatch_reclaim(struct run *);
+void dispatch_kick(struct dispatch *);
+
+void dispatch_untouch(struct dispatch *, struct handler *); /* it is about to go */
+
+/* How an attempt ended. */
+enum outcome {
+    OUT_DONE,    /* the handler said so */
+    OUT_TASK,    /* this attempt failed */
+    OUT_RETRY,   /* likewise, and it should wait before the next one */
+    OUT_FATAL,   /* the run must stop */
+    OUT_BACK,    /* again, at no cost: the item had no part in it */
+    OUT_SUSPECT, /* again, at no cost, but alone: it was in flight when its child died */
+    OUT_SOLO     /* again, at no cost, with the whole buffer to itself */
+};
+struct verdict { enum outcome outcome; const char *reason, *text; size_t len; };
+/* The item's handler is done with it. */
+void dispatch_answer(struct item *, const struct verdict *);
+/* We fail its attempt while the handler still works on it: what comes of it is dropped, and this verdict stands once the handler has answered. */
+void dispatch_spoil(struct item *, const struct verdict *);
+
+/* The youngest item with rows that its handler still works on; *others: whether there is another one. For want of room. */
+struct item *dispatch_youngest(struct dispatch *, bool *others);
+/* Nothing of the run is with a handler or could be. */
+bool dispatch_idle(const struct run *);
+
+#endif

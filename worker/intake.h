@@ -1,0 +1,30 @@
+#ifndef BQF_WORKER_INTAKE_H
+#define BQF_WORKER_INTAKE_H
+
+#include "common/base/error.h"
+
+/*
+ * Takes messages from the queue and says what is done of it: membership, assignments, acknowledgement maps, commits. Loop thread only.
+ * A delivery belongs to (partition, epoch): a partition that was given up and came back is another epoch. Nothing is taken while
+ * LIMIT_UNFINISHED items or LIMIT_TAKEN_BYTES of them are here, until half of that is left.
+ */
+struct worker;
+struct intake;
+
+struct intake *intake_new(struct worker *, struct error *);
+void intake_free(struct intake *);
+
+/* A delivery of that assignment is done. Ignored when the partition has been given up since. */
+void intake_done(struct intake *, int32_t partition, uint32_t epoch, int64_t offset);
+/* Items were finished: takes messages again when there is room. */
+void intake_room(struct intake *);
+/* The catalog was read up to, not including, this offset: items of runs that are still unknown then belong to none. */
+void intake_catalog_at(struct intake *, int64_t next);
+
+/* Takes no more. */
+void intake_stop(struct intake *);
+/* Commits what is done and leaves the group; left is called once. for_good: also as a static member. */
+void intake_leave(struct intake *, bool for_good, void (*left)(void *), void *arg);
+const char *intake_waits_for(const struct intake *);
+
+#endif

@@ -1,0 +1,125 @@
+#include "worker/core.h"
+#include "worker/intake.h"
+
+static const unsigned legal[ITEM_STATES] = { /* bits of the states that may follow */
+    [ITEM_WAITING] = 1u << ITEM_WAITING | 1u << ITEM_RUNNING | 1u << ITEM_FAILING | 1u << ITEM_HELD,
+    [ITEM_RUNNING] = 1u << ITEM_WAITING | 1u << ITEM_FAILING | 1u << ITEM_STAGED | 1u << ITEM_SETTLED | 1u << ITEM_HELD,
+    [ITEM_FAILING] = 1u << ITEM_SETTLED | 1u << ITEM_HELD,
+    [ITEM_STAGED] = 1u << ITEM_SETTLED | 1u << ITEM_FAILING | 1u << ITEM_HELD,
+    [ITEM_SETTLED] = 1u << ITEM_HELD,
+    [ITEM_HELD] = 0,
+};
+
+struct item *item_new(struct worker *w, int64_t index, const char *key, size_t key_len, const char *payload, size_t payload_len)
+{
+    struct item *i = xmalloc(sizeof(*i) + key_len + payload_len + 2);
+    memset(i, 0, sizeof(*i));
+    i->worker = w;
+    i->index = index;
+    i->rows = BUF_INIT((size_t)w->o.buffer);
+    i->taken_us = loop_now_us(w->w.loop);
+    i->key_len = key_len;
+    i->payload_len = payload_len;
+    if (key_len > 0)
+        memcpy(i->bytes, key, key_len);
+    i->bytes[key_len] = '\0';
+    if (payload_len > 0)
+        memcpy(i->bytes + key_len + 1, payload, payload_len);
+    i->bytes[key_len + 1 + payload_len] = '\0';
+    TAILQ_INSERT_TAIL(&w->items, i, all);
+    w->unfinished++;
+    w->taken_bytes += (int64_t)(key_len + payload_len);
+    return i;
+}
+
+void item_delivered(struct item *i, int32_t partition, uint32_t epoch, int64_t offset)
+{
+    struct delivery *d = &i->first;
+    if (d->epoch != 0) {
+        while (d->next != NULL && !(d->partition == partition && d->epoch != epoch))
+            d = d->next;
+        if (!(d->partition == partition && d->epoch != epoch)) {
+            d->next = xcalloc(1, sizeof(*d));
+            d = d->next;
+        }
+    }
+    d->partition = partition;
+    d->epoch = epoch;
+    d->offset = offset;
+}
+
+void item_move(struct item *i, enum item_state to)
+{
+    assert(legal[i->state] >> to & 1);
+    i->state = to;
+}
+
+void item_enlist(struct item *i, struct item_list *list)
+{
+    if (i->list != NULL)
+        TAILQ_REMOVE(i->list, i, link);
+    i->list = list;
+    if (list != NULL)
+        TAILQ_INSERT_TAIL(list, i, link);
+}
+
+void item_drop_rows(struct item *i)
+{
+    if (i->charged > 0)
+        worker_hold(i->worker, -(int64_t)i->charged);
+    i->charged = 0;
+    i->row_count = 0;
+    i->range = (struct row_range){0};
+    if (i->rows.data != NULL)
+        buf_free(&i->rows);
+}
+
+void item_set_failure(struct item *i, const char *reason, const char *text, size_t len)
+{
+    free(i->text);
+    i->reason = reason;
+    i->text_len = size_min(len, LIMIT_DEAD_TEXT);
+    i->text = xstrndup(text ? text : "", text ? i->text_len : 0);
+    i->text_len = strlen(i->text);
+}
+
+static void forget(struct item *i)
+{
+    struct worker *w = i->worker;
+    item_enlist(i, NULL);
+    if (i->run != NULL) {
+        item_drop_rows(i);
+        itemmap_remove(&i->run->items, i);
+    }
+    for (struct delivery *d = i->first.next, *next; d != NULL; d = next) {
+        next = d->next;
+        free(d);
+    }
+    TAILQ_REMOVE(&w->items, i, all);
+    w->unfinished--;
+    w->taken_bytes -= (int64_t)(i->key_len + i->payload_len);
+    buf_free(&i->rows);
+    free(i->text);
+    free(i);
+}
+
+/* An acknowledged manifest marks every live delivery of an item:
+ * 1. p3 is assigned, item 42 joins a load. 2. p3 is revoked and comes back: 42 is delivered again and joins the item that is here already.
+ * 3. The manifest is acknowledged: were only the first delivery marked, p3 could never commit past 42. */
+void item_finish(struct item *i)
+{
+    for (const struct delivery *d = &i->first; d != NULL; d = d->next)
+        intake_done(i->worker->intake, d->partition, d->epoch, d->offset);
+    forget(i);
+}
+
+void item_abandon(struct item *i)
+{
+    forget(i);
+}
+
+struct log_ctx item_ctx(const struct item *i)
+{
+    return (struct log_ctx){.run = i->run->id, .worker = i->worker->name, .handler = i->run->record->handler, .item1 = LOG_ITEM(i->index),
+                            .attempt = (int)i->attempts + 1};
+}

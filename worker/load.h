@@ -1,0 +1,39 @@
+#ifndef BQF_WORKER_LOAD_H
+#define BQF_WORKER_LOAD_H
+
+#include "common/bq/job.h"
+#include "worker/core.h"
+
+/* One load job to be, or at work: the rows of items that are done, and which items these are. It grows until load_start() freezes it: what its job id
+ * stands for never changes afterwards. Loop thread only. */
+TAILQ_HEAD(load_list, load);
+struct load {
+    struct run *run;
+    char id[LOAD_ID_LEN + 1];
+    TAILQ_ENTRY(load) link;
+    struct item_list items;   /* in the order of their bytes in the body */
+    int64_t item_count, rows;
+    struct ranges ranges;
+    size_t measure_at;        /* ranges at which their size is looked at again */
+    bool manifest_full;       /* no further item: its manifest could pass its limit */
+    struct buf body;
+    struct row_range range;
+    int64_t opened_us;
+    /* frozen */
+    char digest[41];
+    doc *config;
+    struct http_slice slice;
+    struct bq_job *job;
+    int next_try;
+};
+
+struct load *load_new(struct run *, int64_t seq);
+void load_free(struct load *); /* stops its job here, not at BigQuery; its items are in no list afterwards. Its bytes are given back to the worker */
+/* Takes the item's rows. -1: no room, nothing was taken. */
+int load_add(struct load *, struct item *);
+/* Inserts the job, or takes it up again under load->next_try. */
+void load_start(struct load *, const struct bq_ref *shard, bq_job_cb *, void *arg);
+/* Two halves by items under new ids; the load is gone. It must have two items at least. */
+void load_split(struct load *, int64_t seq, struct load *halves[2]);
+
+#endif

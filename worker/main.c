@@ -1,0 +1,134 @@
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "worker/start.h"
+
+/* bqfleet-worker: one worker as a process, until a signal or an error that it cannot go on with. */
+struct process {
+    struct start start;
+    struct settings settings;
+    struct worker *worker;
+    int code;
+    int signals;
+};
+
+static int64_t wall_ms(void *unused)
+{
+    (void)unused;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static const char *from_environment(const char *name)
+{
+    return getenv(name);
+}
+
+static int complain(const struct error *err)
+{
+    fprintf(stderr, "bqfleet-worker: %s\n", err->text);
+    return err->kind == ERR_USAGE ? EXIT_USAGE : EXIT_UNFINISHED;
+}
+
+static void drained(void *arg)
+{
+    struct process *p = arg;
+    loop_stop(p->start.world.loop);
+}
+
+/* The first one drains, in order; the second one leaves at once. Nothing is lost either way. */
+static void on_signal(void *arg, int signo)
+{
+    struct process *p = arg;
+    p->code = 128 + signo;
+    if (p->signals++ > 0)
+        _exit(p->code);
+    log_info("signal %d: the worker drains, for at most %" PRId64 " s; a second one leaves at once", signo, p->settings.grace_ms / 1000);
+    worker_drain(p->worker, p->settings.grace_ms, !p->settings.static_member, drained, p);
+}
+
+static void failed(void *arg, const struct error *err)
+{
+    struct process *p = arg;
+    fprintf(stderr, "bqfleet-worker: %s\n", err->text);
+    p->code = EXIT_UNFINISHED;
+    loop_stop(p->start.world.loop);
+}
+
+static int set_up_log(const struct settings *s, struct error *err)
+{
+    enum log_level level = LOG_INFO;
+    if (s->log_level != NULL && log_level_parse(s->log_level, &level, err) != 0)
+        return -1;
+    const char *format = s->log_format ? s->log_format : "auto";
+    log_setup(level, strcmp(format, "json") == 0 ? LOG_JSON : strcmp(format, "plain") == 0 ? LOG_PLAIN : LOG_AUTO, wall_ms, NULL);
+    return 0;
+}
+
+static int serve(struct process *p)
+{
+    struct error err = ERROR_INIT;
+    if (set_up_log(&p->settings, &err) != 0 || start_open(&p->start, &p->settings, from_environment, &err) != 0)
+        return complain(&err);
+    struct worker_options o;
+    start_options(&p->start, &p->settings, &o);
+    o.failed = failed;
+    o.arg = p;
+    p->worker = worker_start(&o, &err);
+    if (p->worker == NULL) {
+        start_close(&p->start);
+        return complain(&err);
+    }
+    struct sigwatch *term = sigwatch_new(p->start.world.loop, SIGTERM, on_signal, p);
+    struct sigwatch *interrupt = sigwatch_new(p->start.world.loop, SIGINT, on_signal, p);
+    loop_run(p->start.world.loop);
+    worker_free(p->worker);
+    if (p->settings.stats) {
+        AUTO(free_ptr) char *table = metrics_table(&p->start.metrics);
+        fputs(table, stderr);
+    }
+    sigwatch_free(term);
+    sigwatch_free(interrupt);
+    start_close(&p->start);
+    return p->code;
+}
+
+static int help(void)
+{
+    AUTO(free_ptr) char *flags = config_help(settings_rows, settings_count, WHO_WORKER);
+    printf("bqfleet-worker consumes a queue of items, runs their handlers and lands the rows in BigQuery.\n\n"
+           "Usage: bqfleet-worker --brokers HOST:PORT --handler NAME='COMMAND' [FLAGS]\n\n"
+           "Flags (each also as BQFLEET_NAME in the environment, or name: in the --config file):\n%s\n"
+           "It ends by SIGTERM or SIGINT (143, 130) once what is in flight is done or handed back; exit code 2: usage or configuration; 4: it could not\n"
+           "go on.\n",
+           flags);
+    return EXIT_WRITTEN;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
+    struct process p = {.code = EXIT_UNFINISHED};
+    struct config config = {.rows = settings_rows, .count = settings_count, .settings = &p.settings, .who = WHO_WORKER, .env = from_environment};
+    struct error err = ERROR_INIT;
+    AUTO(free_ptr) char **args = NULL;
+    if (config_load(&config, argc - 1, argv + 1, NULL, &args, &err) != 0)
+        return complain(&err);
+    int code;
+    if (p.settings.help) {
+        code = help();
+    } else if (p.settings.version) {
+        printf("bqfleet-worker %s\n", BQF_VERSION);
+        code = EXIT_WRITTEN;
+    } else if (args[0] != NULL) {
+        fprintf(stderr, "bqfleet-worker: takes no argument, only flags; \"%s\" is neither; see --help\n", args[0]);
+        code = EXIT_USAGE;
+    } else {
+        code = serve(&p);
+    }
+    config_free(&config);
+    return code;
+}

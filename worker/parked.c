@@ -1,0 +1,129 @@
+#include "worker/parked.h"
+
+#include "worker/core.h"
+#include "worker/runs.h"
+
+#define ASK_AGAIN_MS 1000 /* when the bus did not say where `batches` ends */
+
+/* A question to the bus, which cannot be taken back: it outlives its asker. */
+struct question { struct parked *asker; };
+
+struct parked {
+    struct worker *w;
+    struct item_list fresh;   /* came after the question was asked */
+    struct item_list asked;   /* wait until the catalog has reached target */
+    int64_t target;           /* -1: the answer is not there yet */
+    int64_t at;               /* where the catalog is */
+    struct question *question;
+    struct timer *again;
+};
+
+static void ask(void *arg);
+
+struct parked *parked_new(struct worker *w)
+{
+    struct parked *p = xcalloc(1, sizeof(*p));
+    p->w = w;
+    p->target = -1;
+    TAILQ_INIT(&p->fresh);
+    TAILQ_INIT(&p->asked);
+    p->again = timer_new(w->w.loop, ask, p);
+    return p;
+}
+
+void parked_free(struct parked *p)
+{
+    if (p == NULL)
+        return;
+    struct item *item;
+    while ((item = TAILQ_FIRST(&p->fresh)) != NULL || (item = TAILQ_FIRST(&p->asked)) != NULL)
+        item_abandon(item);
+    if (p->question != NULL)
+        p->question->asker = NULL;
+    timer_free(p->again);
+    free(p);
+}
+
+static void resolve_one(struct parked *p, struct item *item)
+{
+    enum run_answer answer;
+    struct run *run = runs_find(p->w->known, item->text, item->text_len, &answer);
+    item_enlist(item, NULL);
+    if (answer != RUN_OPEN) {
+        struct log_ctx ctx = {.run = item->text, .worker = p->w->name, .item1 = LOG_ITEM(item->index)};
+        log_line(answer == RUN_UNKNOWN ? LOG_WARN : LOG_DEBUG, &ctx, "item dropped: its run %s", answer == RUN_UNKNOWN ? "is not known" : "is over");
+        metric_add(p->w->w.metrics, METRIC_ITEMS_SKIPPED, 1);
+        item_finish(item);
+        return;
+    }
+    struct item *twin = itemmap_find(&run->items, item->index);
+    if (twin == NULL) {
+        item_set_failure(item, NULL, NULL, 0);
+        runs_take(run, item);
+        return;
+    }
+    for (const struct delivery *d = &item->first; d != NULL; d = d->next)
+        item_delivered(twin, d->partition, d->epoch, d->offset);
+    item_abandon(item);
+}
+
+static void check(struct parked *p)
+{
+    if (p->target < 0 || p->at < p->target)
+        return;
+    p->target = -1;
+    struct item *item;
+    while ((item = TAILQ_FIRST(&p->asked)) != NULL)
+        resolve_one(p, item);
+    if (!TAILQ_EMPTY(&p->fresh))
+        ask(p);
+    worker_moved(p->w);
+}
+
+static void answered(void *arg, int64_t low, int64_t high, const struct error *err)
+{
+    (void)low;
+    struct question *q = arg;
+    struct parked *p = q->asker;
+    free(q);
+    if (p == NULL)
+        return;
+    p->question = NULL;
+    if (err != NULL) {
+        timer_set(p->again, ASK_AGAIN_MS * US_PER_MS);
+        return;
+    }
+    p->target = high;
+    check(p);
+}
+
+static void ask(void *arg)
+{
+    struct parked *p = arg;
+    if (p->question != NULL || p->target >= 0)
+        return;
+    struct item *item;
+    while ((item = TAILQ_FIRST(&p->fresh)) != NULL)
+        item_enlist(item, &p->asked);
+    if (TAILQ_EMPTY(&p->asked))
+        return;
+    p->question = xcalloc(1, sizeof(*p->question));
+    p->question->asker = p;
+    char topic[TOPIC_SIZE];
+    topic_batches(topic, p->w->prefix);
+    bus_watermarks(p->w->w.bus, topic, 0, answered, p->question);
+}
+
+void parked_add(struct parked *p, struct item *item, const char *run, size_t run_len)
+{
+    item_set_failure(item, NULL, run, run_len);
+    item_enlist(item, &p->fresh);
+    if (p->question == NULL && p->target < 0 && !timer_is_set(p->again))
+        timer_set(p->again, 0); /* one question for all that came in this turn */
+}
+
+void parked_catalog_at(struct parked *p, int64_t next)
+{
+    p->at = next;
+    check(p);
+}

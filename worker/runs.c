@@ -1,0 +1,293 @@
+#include "worker/runs.h"
+
+#include "worker/dispatch.h"
+#include "worker/intake.h"
+#include "worker/manifests.h"
+#include "worker/pool.h"
+#include "worker/post.h"
+#include "worker/staging.h"
+
+struct runs {
+    struct worker *w;
+    struct catalog *catalog;
+    struct bus_follow *follow;
+    bool caught_up;          /* `batches` was read to its end once */
+    uint64_t version;
+    char waits[160];
+};
+
+/* --- one run ----------------------------------------------------------------------------------------------------------------------- */
+
+static void make_rowcheck(struct run *run)
+{
+    const struct record *r = run->record;
+    if (r->mode != WRITE_NONE && (r->schema == NULL || run->worker->w.bq == NULL))
+        runs_fatal(run, r->schema == NULL ? "the run's record has no schema" : "this worker has no access to BigQuery");
+    if (r->schema == NULL)
+        return;
+    struct rowcheck_options options = {.required = (const char *const *)r->keys, .required_count = r->key_count,
+                                       .partition_column = r->partition_column[0] ? r->partition_column : NULL};
+    struct error err = ERROR_INIT;
+    run->check = rowcheck_new(r->schema, &options, &err);
+    if (run->check == NULL)
+        runs_fatal(run, "%s", err.text);
+}
+
+static struct run *run_new(struct runs *rs, const struct catalog_run *known)
+{
+    struct worker *w = rs->w;
+    struct run *run = xcalloc(1, sizeof(*run));
+    run->worker = w;
+    snprintf(run->id, sizeof(run->id), "%s", known->run);
+    run->known = known;
+    run->record = known->record;
+    TAILQ_INIT(&run->waiting);
+    TAILQ_INIT(&run->suspects);
+    TAILQ_INIT(&run->solo);
+    TAILQ_INIT(&run->held);
+    run->def = handler_defs_find(w->o.handlers, known->record->handler);
+    if (run->def == NULL) {
+        struct log_ctx ctx = {.run = run->id, .worker = w->name, .handler = known->record->handler};
+        log_line(LOG_WARN, &ctx, "this worker does not offer handler %s: the run's items wait here", known->record->handler);
+    }
+    TAILQ_INSERT_TAIL(&w->runs, run, link);
+    run->bq = w->w.bq;
+    if (run->bq != NULL && run->record->project[0] && strcmp(bq_project(run->bq), run->record->project) != 0)
+        run->bq = run->own_bq = bq_new_for(run->bq, run->record->project);
+    run->pool = pool_new(run);
+    run->staging = staging_new(run);
+    run->manifests = manifests_new(run);
+    make_rowcheck(run);
+    return run;
+}
+
+/* Handlers, loads and messages of the run end here; none of its items is with anybody any more. */
+static void quiet(struct run *run)
+{
+    pool_free(run->pool);
+    staging_free(run->staging);
+    manifests_free(run->manifests);
+    run->pool = NULL;
+    run->staging = NULL;
+    run->manifests = NULL;
+    dispatch_forget(run);
+}
+
+/* done: their offsets are (the run is over); otherwise they are just forgotten. */
+static void run_free(struct runs *rs, struct run *run, bool done)
+{
+    struct worker *w = rs->w;
+    rs->version++;
+    quiet(run);
+    post_forget(run->fatal_post);
+    struct item *item, *next;
+    for (item = TAILQ_FIRST(&w->items); item != NULL && run->items.count > 0; item = next) {
+        next = TAILQ_NEXT(item, all);
+        if (item->run != run)
+            continue;
+        post_forget(item->dead);
+        if (done)
+            item_finish(item);
+        else
+            item_abandon(item);
+    }
+    assert(run->items.count == 0 && run->running == 0);
+    TAILQ_REMOVE(&w->runs, run, link);
+    itemmap_free(&run->items);
+    rowcheck_free(run->check);
+    bq_free(run->own_bq);
+    free(run);
+}
+
+static void run_over(struct runs *rs, struct run *run)
+{
+    struct log_ctx ctx = {.run = run->id, .worker = rs->w->name};
+    log_line(LOG_INFO, &ctx, "the run is over; %zu items of it were here", run->items.count);
+    run_free(rs, run, true);
+    intake_room(rs->w->intake);
+    dispatch_kick(rs->w->dispatch);
+}
+
+void runs_take(struct run *run, struct item *item)
+{
+    item->run = run;
+    itemmap_add(&run->items, item);
+    if (run->fatal) {
+        item_move(item, ITEM_HELD);
+        item_enlist(item, &run->held);
+    } else {
+        dispatch_add(item);
+    }
+}
+
+/* --- a run that cannot go on ------------------------------------------------------------------------------------------------------- */
+
+static void fatal_sent(void *arg, const struct error *err)
+{
+    struct run *run = arg;
+    run->fatal_post = NULL;
+    if (err != NULL)
+        worker_fail(run->worker, err);
+    worker_moved(run->worker);
+}
+
+void runs_fatal(struct run *run, const char *fmt, ...)
+{
+    if (run->fatal)
+        return;
+    struct worker *w = run->worker;
+    run->fatal = true;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(run->fatal_text, sizeof(run->fatal_text), fmt, ap);
+    va_end(ap);
+    struct log_ctx ctx = {.run = run->id, .worker = w->name};
+    log_line(LOG_ERROR, &ctx, "the run cannot go on: %s", run->fatal_text);
+    struct log_msg msg = {.type = LOGM_FATAL, .text = run->fatal_text, .by = w->name};
+    struct buf bytes = BUF_INIT(LIMIT_MANIFEST);
+    int rc = logmsg_encode(&msg, &bytes);
+    assert(rc == 0);
+    (void)rc;
+    struct bus_out out = {.topic = w->results, .partition = run->record->log_partition, .key = run->id, .key_len = strlen(run->id),
+                          .value = bytes.data, .value_len = bytes.len};
+    run->fatal_post = post_send(w->posts, &out, false, fatal_sent, run);
+    buf_free(&bytes);
+    dispatch_kick(w->dispatch);
+}
+
+void runs_stop_fatal(struct runs *rs)
+{
+    struct run *run;
+    TAILQ_FOREACH(run, &rs->w->runs, link) {
+        if (!run->fatal || run->pool == NULL)
+            continue;
+        quiet(run);
+        struct item *item;
+        TAILQ_FOREACH(item, &rs->w->items, all) {
+            if (item->run != run)
+                continue;
+            post_forget(item->dead);
+            item->dead = NULL;
+            item_drop_rows(item);
+            item_move(item, ITEM_HELD);
+            item_enlist(item, &run->held);
+        }
+    }
+}
+
+/* --- the catalog -------------------------------------------------------------------------------------------------------------------- */
+
+static struct run *active(struct runs *rs, const struct catalog_run *known)
+{
+    struct run *run;
+    TAILQ_FOREACH(run, &rs->w->runs, link)
+        if (run->known == known)
+            return run;
+    return NULL;
+}
+
+struct run *runs_find(struct runs *rs, const char *id, size_t len, enum run_answer *answer)
+{
+    const struct catalog_run *known = rs->caught_up ? catalog_find_n(rs->catalog, id, len) : NULL;
+    *answer = known == NULL || known->record == NULL ? RUN_UNKNOWN : known->standing == STANDING_OPEN ? RUN_OPEN : RUN_OVER;
+    if (known != NULL && known->standing != STANDING_OPEN)
+        *answer = RUN_OVER;
+    if (*answer != RUN_OPEN)
+        return NULL;
+    struct run *run = active(rs, known);
+    return run ? run : run_new(rs, known);
+}
+
+uint64_t runs_version(const struct runs *rs)
+{
+    return rs->version;
+}
+
+/* A record was removed, whose run may be one of ours: nothing of it may be looked at. */
+static void sweep(struct runs *rs)
+{
+    struct run *run, *next;
+    for (run = TAILQ_FIRST(&rs->w->runs); run != NULL; run = next) {
+        next = TAILQ_NEXT(run, link);
+        if (catalog_find(rs->catalog, run->id) != run->known)
+            run_over(rs, run);
+    }
+}
+
+static void on_message(void *arg, const struct bus_msg *m)
+{
+    struct runs *rs = arg;
+    const struct catalog_run *known = catalog_apply(rs->catalog, m->key, m->key_len, m->value, m->value_len, m->offset);
+    if (known == NULL) {
+        sweep(rs);
+    } else {
+        struct run *run = active(rs, known);
+        if (run != NULL && known->standing != STANDING_OPEN)
+            run_over(rs, run);
+        else if (run != NULL)
+            dispatch_kick(rs->w->dispatch);
+    }
+    if (rs->caught_up)
+        intake_catalog_at(rs->w->intake, m->offset + 1);
+}
+
+static void on_end(void *arg, int64_t next)
+{
+    struct runs *rs = arg;
+    rs->caught_up = true;
+    intake_catalog_at(rs->w->intake, next);
+}
+
+static void on_failed(void *arg, const struct error *err)
+{
+    struct runs *rs = arg;
+    rs->follow = NULL;
+    worker_fail(rs->w, err);
+}
+
+struct runs *runs_new(struct worker *w, struct error *err)
+{
+    static const struct bus_follow_events events = {.message = on_message, .at_end = on_end, .failed = on_failed};
+    struct runs *rs = xcalloc(1, sizeof(*rs));
+    rs->w = w;
+    rs->catalog = catalog_new();
+    char topic[TOPIC_SIZE];
+    topic_batches(topic, w->prefix);
+    rs->follow = bus_follow(w->w.bus, topic, 0, BUS_BEGIN, &events, rs, err);
+    if (rs->follow == NULL) {
+        catalog_free(rs->catalog);
+        free(rs);
+        return NULL;
+    }
+    return rs;
+}
+
+void runs_free(struct runs *rs)
+{
+    if (rs == NULL)
+        return;
+    struct run *run;
+    while ((run = TAILQ_FIRST(&rs->w->runs)) != NULL)
+        run_free(rs, run, false);
+    if (rs->follow != NULL)
+        bus_follow_stop(rs->follow);
+    catalog_free(rs->catalog);
+    free(rs);
+}
+
+const char *runs_waits_for(struct runs *rs)
+{
+    rs->waits[0] = '\0';
+    const struct run *run;
+    TAILQ_FOREACH(run, &rs->w->runs, link) {
+        if (run->items.count == 0)
+            continue;
+        if (run->fatal)
+            snprintf(rs->waits, sizeof(rs->waits), "the end of run %.40s, which stopped: %.80s", run->id, run->fatal_text);
+        else if (run->def == NULL)
+            snprintf(rs->waits, sizeof(rs->waits), "a worker that offers handler %.64s (run %.40s)", run->record->handler, run->id);
+        else if (run->known->paused)
+            snprintf(rs->waits, sizeof(rs->waits), "run %.40s to be resumed", run->id);
+    }
+    return rs->waits;
+}

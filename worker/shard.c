@@ -1,0 +1,142 @@
+#include "worker/shard.h"
+
+#include "common/base/retry.h"
+#include "common/base/units.h"
+#include "common/bq/table.h"
+#include "worker/runs.h"
+
+#define EXPIRY_MS (INT64_C(7) * 24 * 3600 * 1000)
+#define RENEW_MS (EXPIRY_MS / 2)
+#define RENEW_AGAIN_MS (INT64_C(3600) * 1000)
+static const struct retry_policy policy = {.base_ms = 5000, .cap_ms = 60000};
+
+enum shard_state { SHARD_NONE, SHARD_CREATING, SHARD_WAITING, SHARD_READY };
+struct shard {
+    struct run *run;
+    struct worker *w;
+    enum shard_state state;
+    struct bq_ref ref;
+    struct bq_call *call;
+    struct timer *timer;     /* waiting: the next attempt; ready: the renewal */
+    int failures;
+    void (*changed)(void *);
+    void *arg;
+    char trouble[160];
+};
+
+static void set_state(struct shard *s, enum shard_state to)
+{
+    static const unsigned legal[] = {[SHARD_NONE] = 1u << SHARD_CREATING, [SHARD_CREATING] = 1u << SHARD_WAITING | 1u << SHARD_READY,
+                                     [SHARD_WAITING] = 1u << SHARD_CREATING, [SHARD_READY] = 0};
+    assert(legal[s->state] >> to & 1);
+    s->state = to;
+}
+
+/* The target's schema and our three columns. */
+static doc *columns(const struct record *r)
+{
+    static const char *const names[] = {"bqfleet_item", "bqfleet_row", "bqfleet_load"}, *const types[] = {"INT64", "INT64", "STRING"};
+    doc *fields = doc_array();
+    const doc *own = doc_get(r->schema_doc, "fields");
+    for (size_t i = 0; i < doc_len(own); i++)
+        doc_add(fields, doc_copy(doc_at(own, i)));
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        doc_add(fields, doc_set_str(doc_set_str(doc_set_str(doc_object(), "name", names[i]), "type", types[i]), "mode", "REQUIRED"));
+    return doc_set(doc_object(), "fields", fields);
+}
+
+static void renewed(void *arg, const struct bq_answer *a)
+{
+    struct shard *s = arg;
+    s->call = NULL;
+    if (a->err != NULL)
+        log_warn("staging table %s could not be kept for longer, and is tried again in an hour: %s", s->ref.table, a->err->text);
+    timer_set(s->timer, (a->err ? RENEW_AGAIN_MS : RENEW_MS) * US_PER_MS);
+}
+
+static void created(void *arg, const struct bq_answer *a)
+{
+    struct shard *s = arg;
+    s->call = NULL;
+    /* Nobody else makes this name: a table that exists is our own request, whose answer was lost. */
+    if (a->err == NULL || a->err->code == 409) {
+        set_state(s, SHARD_READY);
+        s->trouble[0] = '\0';
+        timer_set(s->timer, RENEW_MS * US_PER_MS);
+        s->changed(s->arg);
+        return;
+    }
+    set_state(s, SHARD_WAITING);
+    if (a->err->kind != ERR_RETRY && a->err->kind != ERR_QUOTA) {
+        runs_fatal(s->run, "staging table %s.%s.%s cannot be created: %s", s->ref.project, s->ref.dataset, s->ref.table, a->err->text);
+        return;
+    }
+    struct error again = *a->err;
+    again.kind = ERR_RETRY;
+    int64_t delay = retry_delay(&policy, ++s->failures, 0, &again, rnd_real(s->w->w.rnd));
+    char wait[64];
+    snprintf(s->trouble, sizeof(s->trouble), "%.100s, next try in %.40s", a->err->text, units_show_ms(delay, wait, sizeof(wait)));
+    log_warn("staging table %s: %s, next try in %s", s->ref.table, a->err->text, wait);
+    timer_set(s->timer, delay * US_PER_MS);
+}
+
+static void create(struct shard *s)
+{
+    set_state(s, SHARD_CREATING);
+    AUTO(doc_free_auto) doc *schema = columns(s->run->record);
+    struct bq_label label = {.name = "bqfleet_run", .value = s->run->id};
+    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_MS, .labels = &label,
+                                 .label_count = 1, .description = "Rows of a bqfleet run on their way to its target; goes away by itself."};
+    s->call = bq_table_create(s->run->bq, &table, created, s);
+}
+
+static void on_timer(void *arg)
+{
+    struct shard *s = arg;
+    if (s->state == SHARD_WAITING)
+        create(s);
+    else if (s->state == SHARD_READY)
+        s->call = bq_table_expire(s->run->bq, &s->ref, loop_wall_ms(s->w->w.loop) + EXPIRY_MS, renewed, s);
+}
+
+struct shard *shard_new(struct run *run, void (*changed)(void *), void *arg)
+{
+    struct shard *s = xcalloc(1, sizeof(*s));
+    s->run = run;
+    s->w = run->worker;
+    s->changed = changed;
+    s->arg = arg;
+    record_shard_ref(run->record, s->w->incarnation, &s->ref);
+    s->timer = timer_new(s->w->w.loop, on_timer, s);
+    return s;
+}
+
+void shard_free(struct shard *s)
+{
+    if (s == NULL)
+        return;
+    bq_call_cancel(s->call);
+    timer_free(s->timer);
+    free(s);
+}
+
+bool shard_ready(const struct shard *s)
+{
+    return s->state == SHARD_READY;
+}
+
+void shard_want(struct shard *s)
+{
+    if (s->state == SHARD_NONE)
+        create(s);
+}
+
+const struct bq_ref *shard_ref(const struct shard *s)
+{
+    return &s->ref;
+}
+
+const char *shard_waits_for(const struct shard *s)
+{
+    return s->trouble;
+}

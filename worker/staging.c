@@ -1,0 +1,352 @@
+#include "worker/staging.h"
+
+#include "common/base/units.h"
+#include "worker/dispatch.h"
+#include "worker/load.h"
+#include "worker/manifests.h"
+#include "worker/runs.h"
+#include "worker/shard.h"
+
+#define AGAIN_MS 30000 /* after the tries of a load are spent; they are granted anew */
+
+struct staging {
+    struct run *run;
+    struct worker *w;
+    struct shard *shard;
+    struct load *open, *running;
+    struct load_list closed; /* take no more items; they go first */
+    int64_t seq;             /* of the next load */
+    struct timer *linger;    /* until the open load is old enough */
+    struct timer *again;     /* until the running load is tried again */
+    struct buf scratch;      /* mode none: a row is checked into it */
+    char trouble[160];
+};
+
+static void poke(struct staging *, bool force);
+
+/* --- rows --------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void spoil(struct item *item, const char *reason, const char *text)
+{
+    struct verdict v = {.outcome = OUT_TASK, .reason = reason, .text = text, .len = strlen(text)};
+    dispatch_spoil(item, &v);
+}
+
+static void outgrown(struct item *item)
+{
+    char text[256], size[64];
+    snprintf(text, sizeof(text), "the item's rows outgrow the buffer of %s; raise --buffer, or make smaller items",
+             units_show_bytes(item->worker->o.buffer, size, sizeof(size)));
+    spoil(item, "size", text);
+}
+
+/* Mode none: the row is checked, where there is something to check it against, and kept as it came. */
+static int add_plain(struct item *item, const char *row, size_t len, struct error *err)
+{
+    struct run *run = item->run;
+    struct buf *scratch = &run->staging->scratch;
+    buf_clear(scratch);
+    if (run->check != NULL) {
+        int rc = rowcheck_add(run->check, row, len, item->index, item->row_count, scratch, &item->range, err);
+        if (rc != 0)
+            return rc;
+    } else {
+        doc *d = doc_parse(row, len, "row", err);
+        doc_free(d);
+        if (d == NULL)
+            return -1;
+    }
+    char *at = buf_reserve(&item->rows, len + 1);
+    if (at == NULL)
+        return -2;
+    for (size_t i = 0; i < len; i++)
+        at[i] = row[i] == '\n' || row[i] == '\r' ? ' ' : row[i];
+    at[len] = '\n';
+    at[len + 1] = '\0';
+    item->rows.len += len + 1;
+    return 0;
+}
+
+void staging_row(struct item *item, const char *row, size_t len)
+{
+    struct run *run = item->run;
+    struct worker *w = item->worker;
+    struct error err = ERROR_INIT;
+    if (len > LIMIT_ROW) {
+        spoil(item, "size", "a row of more than 32 MiB");
+        return;
+    }
+    bool none = run->record->mode == WRITE_NONE || run->check == NULL;
+    size_t before = item->rows.len;
+    int rc = none ? add_plain(item, row, len, &err)
+                  : rowcheck_add(run->check, row, len, item->index, item->row_count, &item->rows, &item->range, &err);
+    if (rc == -1) {
+        error_prefix(&err, "row %" PRId64, item->row_count + 1);
+        spoil(item, "row", err.text);
+        return;
+    }
+    size_t charge = item->rows.len - before + (none ? 0 : ROWS_SEAL_BYTES(LOAD_ID_LEN));
+    if (rc != 0 || item->charged + charge > (size_t)w->o.buffer) {
+        outgrown(item);
+        return;
+    }
+    item->row_count++;
+    item->charged += charge;
+    worker_hold(w, (int64_t)charge);
+    metric_add(w->w.metrics, METRIC_ROWS, 1);
+    metric_add(w->w.metrics, METRIC_ROW_BYTES, (int64_t)(item->rows.len - before));
+}
+
+/* --- gathering ------------------------------------------------------------------------------------------------------------------------------------ */
+
+static struct load *open_load(struct staging *st)
+{
+    if (st->open == NULL) {
+        if (st->seq > LOAD_SEQ_MAX) {
+            runs_fatal(st->run, "this worker has made %d loads for the run; restart it for more", LOAD_SEQ_MAX + 1);
+            return NULL;
+        }
+        st->open = load_new(st->run, st->seq++);
+        timer_set(st->linger, st->w->o.linger_ms * US_PER_MS);
+    }
+    return st->open;
+}
+
+static void close_open(struct staging *st)
+{
+    TAILQ_INSERT_TAIL(&st->closed, st->open, link);
+    st->open = NULL;
+    timer_stop(st->linger);
+}
+
+void staging_join(struct item *item)
+{
+    struct staging *st = item->run->staging;
+    if (item->run->record->mode == WRITE_NONE) {
+        if (item->worker->o.rows != NULL && item->rows.len > 0)
+            item->worker->o.rows(item->worker->o.arg, item->index, item->rows.data, item->rows.len);
+        item_drop_rows(item);
+    }
+    if (item->row_count == 0) {
+        manifests_empty(item);
+        return;
+    }
+    struct load *l = open_load(st);
+    if (l != NULL && load_add(l, item) != 0) {
+        close_open(st);
+        l = open_load(st);
+        if (l != NULL && load_add(l, item) != 0)
+            abort(); /* an item's rows are bounded by less than a load's body */
+    }
+    if (l == NULL) { /* the run is stopped */
+        item_drop_rows(item);
+        dispatch_add(item);
+        return;
+    }
+    item_move(item, ITEM_STAGED);
+    if (l->manifest_full)
+        close_open(st);
+    poke(st, false);
+}
+
+/* --- loading --------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void next_load(struct staging *st, struct load *done)
+{
+    assert(st->running == done);
+    st->running = NULL;
+    st->w->loads_running--;
+    st->trouble[0] = '\0';
+}
+
+static void landed(struct staging *st, struct load *l, int64_t output_rows)
+{
+    if (output_rows != l->rows) {
+        runs_fatal(st->run, "load %s: BigQuery counts %" PRId64 " rows, we sent %" PRId64, l->id, output_rows, l->rows);
+        return;
+    }
+    struct log_ctx ctx = {.run = st->run->id, .worker = st->w->name, .job = l->id};
+    log_line(LOG_DEBUG, &ctx, "%" PRId64 " rows of %" PRId64 " items are loaded", l->rows, l->item_count);
+    metric_add(st->w->w.metrics, METRIC_LOADS, 1);
+    next_load(st, l);
+    manifests_load(l);
+    load_free(l);
+    poke(st, false);
+}
+
+/* BigQuery refused the rows. Whose they are is found by halves, without sinking the others. */
+static void rejected(struct staging *st, struct load *l, const struct error *err)
+{
+    struct log_ctx ctx = {.run = st->run->id, .worker = st->w->name, .job = l->id};
+    log_line(LOG_WARN, &ctx, "BigQuery refused the rows of %" PRId64 " items%s: %s", l->item_count, l->item_count > 1 ? ", which are split" : "", err->text);
+    next_load(st, l);
+    if (l->item_count == 1) {
+        struct item *item = TAILQ_FIRST(&l->items);
+        load_free(l);
+        item->attempts++;
+        item_set_failure(item, "load", err->text, strlen(err->text));
+        manifests_fail(item);
+    } else if (st->seq + 1 > LOAD_SEQ_MAX) {
+        runs_fatal(st->run, "this worker has made %d loads for the run; restart it for more", LOAD_SEQ_MAX + 1);
+        load_free(l);
+    } else {
+        struct load *halves[2];
+        load_split(l, st->seq, halves);
+        st->seq += 2;
+        TAILQ_INSERT_HEAD(&st->closed, halves[1], link);
+        TAILQ_INSERT_HEAD(&st->closed, halves[0], link);
+    }
+    poke(st, false);
+}
+
+static void loaded(void *arg, const struct bq_job_result *r)
+{
+    struct staging *st = arg;
+    struct load *l = st->running;
+    l->job = NULL;
+    if (r->err == NULL) {
+        landed(st, l, r->output_rows);
+        return;
+    }
+    metric_add(st->w->w.metrics, METRIC_LOADS_FAILED, 1);
+    if (r->err->kind == ERR_TASK) {
+        rejected(st, l, r->err);
+    } else if (r->err->kind == ERR_RETRY || r->err->kind == ERR_QUOTA) {
+        /* A try that is known to have failed needs another id; one that nobody knows of is asked for again. */
+        l->next_try = r->decided ? r->tries : (int)i64_max(r->tries - 1, 0);
+        int64_t wait = i64_max(r->err->retry_after_ms, AGAIN_MS);
+        char text[64];
+        snprintf(st->trouble, sizeof(st->trouble), "%.100s, next try in %.40s", r->err->text, units_show_ms(wait, text, sizeof(text)));
+        log_warn("load %s: %s, next try in %s", l->id, r->err->text, text);
+        timer_set(st->again, wait * US_PER_MS);
+    } else {
+        runs_fatal(st->run, "load %s: %s", l->id, r->err->text);
+    }
+}
+
+static void load_again(void *arg)
+{
+    struct staging *st = arg;
+    st->trouble[0] = '\0';
+    load_start(st->running, shard_ref(st->shard), loaded, st);
+}
+
+static bool due(const struct staging *st)
+{
+    const struct load *l = st->open;
+    return (int64_t)l->body.len >= st->w->o.load_size || worker_full(st->w) || worker_draining(st->w) ||
+           loop_now_us(st->w->w.loop) - l->opened_us >= st->w->o.linger_ms * US_PER_MS;
+}
+
+static void poke(struct staging *st, bool force)
+{
+    if (st->running != NULL || st->run->fatal)
+        return;
+    if (TAILQ_EMPTY(&st->closed) && (st->open == NULL || !(force || due(st))))
+        return;
+    if (!shard_ready(st->shard)) { /* others may still join until it is */
+        shard_want(st->shard);
+        return;
+    }
+    if (TAILQ_EMPTY(&st->closed))
+        close_open(st);
+    st->running = TAILQ_FIRST(&st->closed);
+    TAILQ_REMOVE(&st->closed, st->running, link);
+    st->w->loads_running++;
+    load_start(st->running, shard_ref(st->shard), loaded, st);
+}
+
+void staging_idle(struct run *run)
+{
+    if (run->staging != NULL)
+        poke(run->staging, true);
+}
+
+static void on_linger(void *arg)
+{
+    poke(arg, true);
+}
+
+static void on_shard(void *arg)
+{
+    poke(arg, true);
+}
+
+/* --- room -------------------------------------------------------------------------------------------------------------------------------------------- */
+
+bool staging_empty(const struct staging *st)
+{
+    return st->open == NULL && st->running == NULL && TAILQ_EMPTY(&st->closed);
+}
+
+/* True: loads are under way now, whose end makes room. */
+static bool load_what_can(struct worker *w)
+{
+    bool any = false;
+    struct run *run;
+    TAILQ_FOREACH(run, &w->runs, link) {
+        if (run->staging == NULL || run->fatal || staging_empty(run->staging))
+            continue;
+        poke(run->staging, true);
+        any = true;
+    }
+    return any;
+}
+
+void staging_relieve(struct worker *w)
+{
+    while (worker_full(w) && !load_what_can(w)) {
+        bool others;
+        struct item *item = dispatch_youngest(w->dispatch, &others);
+        if (item == NULL)
+            return; /* a run that stops: its bytes go with it */
+        if (!others) {
+            outgrown(item);
+            continue;
+        }
+        struct log_ctx ctx = item_ctx(item);
+        log_line(LOG_INFO, &ctx, "the item is given up for now: the buffer is full of unfinished items; it runs again alone");
+        struct verdict v = {.outcome = OUT_SOLO};
+        dispatch_spoil(item, &v);
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------------------------------------------- */
+
+struct staging *staging_new(struct run *run)
+{
+    struct staging *st = xcalloc(1, sizeof(*st));
+    st->run = run;
+    st->w = run->worker;
+    TAILQ_INIT(&st->closed);
+    st->scratch = BUF_INIT(2 * LIMIT_LINE);
+    st->linger = timer_new(st->w->w.loop, on_linger, st);
+    st->again = timer_new(st->w->w.loop, load_again, st);
+    st->shard = shard_new(run, on_shard, st);
+    return st;
+}
+
+void staging_free(struct staging *st)
+{
+    if (st == NULL)
+        return;
+    if (st->running != NULL)
+        st->w->loads_running--;
+    load_free(st->running);
+    load_free(st->open);
+    struct load *l;
+    while ((l = TAILQ_FIRST(&st->closed)) != NULL) {
+        TAILQ_REMOVE(&st->closed, l, link);
+        load_free(l);
+    }
+    shard_free(st->shard);
+    timer_free(st->linger);
+    timer_free(st->again);
+    buf_free(&st->scratch);
+    free(st);
+}
+
+const char *staging_waits_for(const struct staging *st)
+{
+    return st->trouble[0] ? st->trouble : shard_waits_for(st->shard);
+}

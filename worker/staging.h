@@ -1,0 +1,26 @@
+#ifndef BQF_WORKER_STAGING_H
+#define BQF_WORKER_STAGING_H
+
+#include "worker/core.h"
+
+/*
+ * Rows on their way to a run's shard. An item's rows are kept apart until it is done, then they join the run's open load; one load runs at a time, and what
+ * finishes meanwhile shares the next one. All bytes of a worker together stay at options.buffer: beyond it handlers' pipes are not read, every load that can
+ * start does, and if there is none, the youngest item with rows is given up, to run again with the buffer to itself. Loop thread only.
+ */
+struct staging;
+struct staging *staging_new(struct run *);
+void staging_free(struct staging *); /* loads under way are left to themselves; items are in no list afterwards */
+
+/* A row of a running item, as its handler gave it; a bad one spoils the item. Not for a spoiled item. */
+void staging_row(struct item *, const char *row, size_t len);
+/* The item is done. */
+void staging_join(struct item *);
+/* Nothing else of the run is under way: starts what has gathered. */
+void staging_idle(struct run *);
+/* Makes room when the buffer is full. */
+void staging_relieve(struct worker *);
+bool staging_empty(const struct staging *);
+const char *staging_waits_for(const struct staging *);
+
+#endif

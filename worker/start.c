@@ -1,0 +1,195 @@
+#include "worker/start.h"
+
+#include <unistd.h>
+
+#include "common/base/file.h"
+
+#define DEFAULT_URL "https://bigquery.googleapis.com"
+#define PROPERTIES_MAX (64 * 1024) /* bytes of a file of librdkafka properties */
+
+/* --- handlers ---------------------------------------------------------------------------------------------------------------------------------------- */
+
+static int read_handlers_file(struct start *st, const char *path, const char *(*env)(const char *), struct error *err)
+{
+    size_t len = 0;
+    AUTO(free_ptr) char *text = file_read(path, LIMIT_SPEC, &len, err);
+    if (text == NULL)
+        return -1;
+    AUTO(yaml_free_auto) struct yaml *root = yaml_parse(text, len, path, env, err);
+    if (root == NULL)
+        return -1;
+    struct yaml *inner = root->type == YAML_MAP && root->count == 1 && strcmp(root->keys[0]->value, "handlers") == 0 ? yaml_get(root, "handlers") : root;
+    const char *slash = strrchr(path, '/');
+    AUTO(free_ptr) char *dir = slash ? xstrndup(path, slash == path ? 1 : (size_t)(slash - path)) : xstrdup(".");
+    return handler_defs_parse(inner, dir, &st->handlers, err);
+}
+
+static int read_handlers(struct start *st, const struct settings *s, const char *(*env)(const char *), struct error *err)
+{
+    if (s->handlers_file != NULL && read_handlers_file(st, s->handlers_file, env, err) != 0)
+        return -1;
+    for (size_t i = 0; s->handler != NULL && s->handler[i] != NULL; i++)
+        if (handler_defs_add(&st->handlers, s->handler[i], err) != 0)
+            return -1;
+    if (st->handlers.count == 0)
+        return error_set(err, ERR_USAGE, 0, "no handler: give --handler NAME='COMMAND', or --handlers-file FILE");
+    return 0;
+}
+
+/* --- the bus ------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void add_property(char ***all, size_t *count, const char *text)
+{
+    *all = xreallocarray(*all, *count + 2, sizeof(**all));
+    (*all)[(*count)++] = xstrdup(text);
+    (*all)[*count] = NULL;
+}
+
+/* Those of the file first, so that those of the command line have the last word. NULL with err. */
+static char **kafka_properties(const struct settings *s, struct error *err)
+{
+    size_t count = 0, len = 0;
+    char **all = xcalloc(1, sizeof(*all));
+    AUTO(free_ptr) char *text = s->kafka_file ? file_read(s->kafka_file, PROPERTIES_MAX, &len, err) : NULL;
+    if (s->kafka_file != NULL && text == NULL) {
+        strv_free(all);
+        return NULL;
+    }
+    char *rest = text, *line;
+    while (rest != NULL && (line = strsep(&rest, "\r\n")) != NULL) {
+        line += strspn(line, " \t");
+        if (*line != '\0' && *line != '#')
+            add_property(&all, &count, line);
+    }
+    for (size_t i = 0; s->kafka != NULL && s->kafka[i] != NULL; i++)
+        add_property(&all, &count, s->kafka[i]);
+    return all;
+}
+
+struct waiting { bool done; struct error err; };
+
+static bool is_done(void *arg)
+{
+    return ((struct waiting *)arg)->done;
+}
+
+static void answered(void *arg, const struct error *err)
+{
+    struct waiting *w = arg;
+    w->done = true;
+    w->err = err ? *err : ERROR_INIT;
+}
+
+static int open_bus(struct start *st, const struct settings *s, struct error *err)
+{
+    if (s->brokers == NULL || s->brokers[0] == '\0')
+        return error_set(err, ERR_USAGE, 0, "no broker: give --brokers HOST:PORT, or BQFLEET_BROKERS");
+    AUTO(strv_free_auto) char **properties = kafka_properties(s, err);
+    if (properties == NULL)
+        return -1;
+    struct bus_kafka_options o = {.brokers = s->brokers, .properties = (const char *const *)properties, .client_id = st->name,
+                                  .prefetch_bytes = s->prefetch, .metrics = &st->metrics};
+    st->world.bus = bus_kafka(st->world.loop, &o, err);
+    if (st->world.bus == NULL)
+        return -1;
+    int64_t wait_ms = s->wait_ms > 0 ? s->wait_ms : WAIT_SERVICE;
+    struct waiting w = {.done = false};
+    bus_ping(st->world.bus, wait_ms, answered, &w);
+    if (!loop_until(st->world.loop, is_done, &w, (wait_ms + 10000) * US_PER_MS))
+        return error_set(err, ERR_FATAL, 0, "Kafka at %s does not answer", s->brokers);
+    if (w.err.kind == ERR_NONE)
+        return 0;
+    *err = w.err;
+    if (err->kind != ERR_USAGE)
+        err->kind = ERR_FATAL;
+    return -1;
+}
+
+/* --- BigQuery --------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static struct auth *choose_auth(const struct settings *s, bool emulator, struct error *err)
+{
+    const char *how = s->auth ? s->auth : "auto";
+    bool token = s->token != NULL && s->token[0] != '\0';
+    if (strcmp(how, "anonymous") == 0 || (strcmp(how, "auto") == 0 && emulator))
+        return auth_anonymous();
+    if (token)
+        return auth_bearer(s->token);
+    error_set(err, ERR_USAGE, 0, "no credentials for BigQuery: give BQFLEET_TOKEN or BQFLEET_TOKEN_FILE, or --auth anonymous for an emulator");
+    return NULL;
+}
+
+static int open_bq(struct start *st, const struct settings *s, const char *(*env)(const char *), struct error *err)
+{
+    const char *emulator = env("BIGQUERY_EMULATOR_HOST"), *project = s->project ? s->project : env("GOOGLE_CLOUD_PROJECT");
+    const char *url = s->bigquery_url ? s->bigquery_url : emulator && emulator[0] ? emulator : DEFAULT_URL;
+    bool plain = url == emulator || (strncmp(url, "http://", 7) == 0 && (s->token == NULL || s->token[0] == '\0'));
+    st->auth = choose_auth(s, plain, err);
+    if (st->auth == NULL)
+        return -1;
+    st->http = http_curl(st->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &st->metrics});
+    /* Each run's record names the project of its jobs; this one is only for runs whose record does not. */
+    st->world.bq = bq_new(&(struct bq_options){.loop = st->world.loop, .http = st->http, .auth = st->auth, .rnd = &st->rnd, .metrics = &st->metrics,
+                                               .base_url = url, .project = project ? project : ""});
+    return 0;
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------------------------------------------------------------ */
+
+static int choose_name(struct start *st, const struct settings *s, struct error *err)
+{
+    if (s->name != NULL) {
+        snprintf(st->name, sizeof(st->name), "%s", s->name);
+        return id_check_name("worker name", s->name, err);
+    }
+    char host[64] = "worker";
+    (void)gethostname(host, sizeof(host) - 1);
+    for (char *p = host; *p; p++)
+        if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9')))
+            *p = '-';
+    snprintf(st->name, sizeof(st->name), "%s-%ld", host[0] == '-' || host[0] == '\0' ? "worker" : host, (long)getpid());
+    return 0;
+}
+
+int start_open(struct start *st, const struct settings *s, const char *(*env)(const char *), struct error *err)
+{
+    *st = (struct start){.name = ""};
+    rnd_system(&st->rnd);
+    st->world = (struct world){.loop = loop_new(), .rnd = &st->rnd, .metrics = &st->metrics, .prefix = s->prefix ? s->prefix : "bqfleet."};
+    st->world.children = children_posix(st->world.loop);
+    int rc = choose_name(st, s, err);
+    if (rc == 0 && s->static_member && s->name == NULL)
+        rc = error_set(err, ERR_USAGE, 0, "--static-member needs --name: the name by which this member comes back");
+    if (rc == 0)
+        rc = id_check_name("queue", s->queue, err);
+    if (rc == 0)
+        rc = read_handlers(st, s, env, err);
+    if (rc == 0)
+        rc = open_bq(st, s, env, err);
+    if (rc == 0)
+        rc = open_bus(st, s, err);
+    if (rc != 0)
+        start_close(st);
+    return rc;
+}
+
+void start_close(struct start *st)
+{
+    if (st->world.children != NULL)
+        children_free(st->world.children);
+    if (st->world.bus != NULL)
+        bus_free(st->world.bus);
+    bq_free(st->world.bq);
+    http_free(st->http);
+    auth_free(st->auth);
+    handler_defs_free(&st->handlers);
+    loop_free(st->world.loop);
+    *st = (struct start){.name = ""};
+}
+
+void start_options(const struct start *st, const struct settings *s, struct worker_options *o)
+{
+    *o = (struct worker_options){.world = &st->world, .name = st->name, .queue = s->queue, .handlers = &st->handlers, .parallel = s->parallel,
+                                 .buffer = s->buffer, .load_size = s->load_size, .linger_ms = s->linger_ms, .static_member = s->static_member,
+                                 .session_ms = s->session_ms};
+}
