@@ -443,6 +443,20 @@ static void a_reader_may_cancel_its_own_call_and_another(void **state)
     reply_free(&c);
 }
 
+static void a_dropped_exchange_is_no_answer_and_on_a_kept_connection_is_tried_once_more(void **state)
+{
+    struct world *w = *state;
+    for (int fresh = 1; fresh >= 0; fresh--) {
+        struct reply r = ask(w, (struct http_request){0}, "/drop");
+        assert_int_equal(r.status, 0);
+        assert_int_equal(r.err.kind, ERR_RETRY);
+        assert_int_equal(w->seen, fresh ? 1 : 4); /* the drop; then an answer, a drop, a drop */
+        reply_free(&r);
+        r = ask(w, (struct http_request){0}, "/x");
+        reply_free(&r);
+    }
+}
+
 static void text_is_escaped_for_paths_and_queries(void **state)
 {
     (void)state;
@@ -480,6 +494,7 @@ int main(void)
         CASE(a_bad_url_fails_on_the_next_turn),
         CASE(a_callback_may_send_again_and_free_the_transport),
         CASE(a_reader_may_cancel_its_own_call_and_another),
+        CASE(a_dropped_exchange_is_no_answer_and_on_a_kept_connection_is_tried_once_more),
         CASE(text_is_escaped_for_paths_and_queries),
         CASE(a_server_that_cannot_bind_says_where),
     };
