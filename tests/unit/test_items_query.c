@@ -86,27 +86,32 @@ static void a_query_that_fails_ends_the_items_with_its_reason(void **state)
 static void a_long_result_is_read_as_it_is_asked_for(void **state)
 {
     (void)state;
-    /* Three rows of 600 kB: the second fills the queue, so the third waits in its page until the reader has made room. */
-    struct buf page = BUF_INIT(8 << 20);
+    /* Rows of 600 kB: two fill the queue, so the second page is not even asked for before the reader has made room. */
+    struct buf pages[2] = {BUF_INIT(8 << 20), BUF_INIT(8 << 20)};
     AUTO(free_ptr) char *large = xcalloc(1, 600001);
     memset(large, 'x', 600000);
-    buf_xputs(&page, "{\"schema\":{\"fields\":[{\"name\":\"id\",\"type\":\"STRING\"},{\"name\":\"x\",\"type\":\"STRING\"}]},\"totalRows\":\"4\",\"rows\":[");
-    for (int i = 0; i < 4; i++)
-        buf_xprintf(&page, "%s{\"f\":[{\"v\":\"k%d\"},{\"v\":\"%s%s\"}]}", i > 0 ? "," : "", i, large, i == 2 ? large : "");
-    buf_xputs(&page, "]}");
-    struct line lines[] = {{JOB, 200, DONE, NULL}, {READ, 200, DONE, NULL}, {PAGE, 200, page.data, NULL}};
+    for (int i = 0; i < 2; i++) {
+        buf_xputs(&pages[i], "{\"schema\":{\"fields\":[{\"name\":\"id\",\"type\":\"STRING\"},{\"name\":\"x\",\"type\":\"STRING\"}]},\"totalRows\":\"4\",\"rows\":[");
+        buf_xprintf(&pages[i], "{\"f\":[{\"v\":\"k%d\"},{\"v\":\"%s%s\"}]},", 2 * i, large, i == 1 ? large : "");
+        buf_xprintf(&pages[i], "{\"f\":[{\"v\":\"k%d\"},{\"v\":\"%s\"}]}]%s}", 2 * i + 1, large, i == 0 ? ",\"pageToken\":\"next\"" : "");
+    }
+    struct line lines[] = {{JOB, 200, DONE, NULL}, {READ, 200, DONE, NULL}, {PAGE, 200, pages[0].data, NULL}, {PAGE, 200, pages[1].data, NULL}};
     struct script s;
     struct reading r;
     script_begin(&s, lines, ARRAY_LEN(lines));
     begin_query(&r, &s, "id");
     gives(&r, 0, "k0", NULL);
+    while (loop_step(s.loop, US_PER_S)) /* all that comes by itself */
+        ;
+    assert_int_equal(s.at, 3);
     gives(&r, 1, "k1", NULL);
     fails_alone(&r, 2, "k2", "items.query, row 3: the item has more than");
     gives(&r, 3, "k3", NULL);
     ends(&r);
     reading_end(&r);
     script_end(&s);
-    buf_free(&page);
+    buf_free(&pages[0]);
+    buf_free(&pages[1]);
 }
 
 int main(void)
