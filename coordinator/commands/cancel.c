@@ -1,0 +1,62 @@
+#include "coordinator/live.h"
+
+/* `cancel`: writes a cancel into a run's log, and says what became of it. */
+
+static void over(struct live *l)
+{
+    const struct fold *f = track_fold(l->track);
+    bool ours = f->end == END_CANCEL;
+    if (f->phase != RUN_ENDED) { /* held: the cancel is on its way */
+        l->over = false;
+        return;
+    }
+    report_print_one(l->out, report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
+    if (!ours)
+        fprintf(stderr, "bqfleet: the run had ended before: %s\n", run_end_name(f->end));
+    live_end(l, ours ? EXIT_WRITTEN : EXIT_NO);
+}
+
+/* The end is copied to `batches`, so that the batch's name is free again, if there is nothing left to consolidate; else a coordinator has that to do
+ * first, and need not be waited for. */
+static void changed(struct live *l)
+{
+    const struct fold *f = track_fold(l->track);
+    if (!track_live(l->track) || f->phase != RUN_ENDED || fold_settled(f) || l->over)
+        return;
+    l->over = true;
+    over(l);
+}
+
+static void on_written(void *arg, int64_t offset, const struct error *err)
+{
+    struct live *l = arg;
+    (void)offset;
+    if (err != NULL)
+        live_fail(l, EXIT_UNFINISHED, err);
+}
+
+int command_cancel(struct command_env *env, char *const *args, int count)
+{
+    (void)count;
+    struct live l = {.settled = over, .changed = changed, .past_held = true};
+    int code = live_open(&l, env, SETUP_BUS, NULL);
+    if (code >= 0)
+        return code;
+    if ((code = live_read_runs(&l)) >= 0)
+        return live_close(&l, code);
+    struct catalog_run *run = live_named(&l, args[0]);
+    if (run == NULL)
+        return live_close(&l, EXIT_USAGE);
+    live_take_record(&l, run->record);
+    if (run->standing != STANDING_OPEN) {
+        report_print_one(l.out, report_of_end(run), live_json(&l));
+        fprintf(stderr, "bqfleet: the run had ended before\n");
+        return live_close(&l, EXIT_NO);
+    }
+    char text[LIMIT_FAILURE_TEXT];
+    snprintf(text, sizeof(text), "%s", env->settings->text ? env->settings->text : "by `bqfleet cancel`");
+    struct log_msg m = {.type = LOGM_CANCEL, .text = text};
+    outbox_log(l.outbox, l.record, &m, on_written, &l);
+    live_track(&l, TRACK_SECOND);
+    return live_run(&l);
+}

@@ -1,0 +1,91 @@
+#include "common/base/log.h"
+#include "coordinator/live.h"
+#include "coordinator/local.h"
+
+/* `run`: submits, coordinates and watches; without brokers, all in this process (local.c). */
+
+static void opened(void *arg, bool attached)
+{
+    struct live *l = arg;
+    if (attached) { /* its record, with the places, is the catalog's */
+        struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+        if (known->standing == STANDING_ENDED) {
+            int code = (int)doc_int(known->end, "exit", EXIT_UNFINISHED);
+            report_print_one(l->out, report_of_end(known), live_json(l));
+            live_end(l, code);
+            return;
+        }
+        live_take_record(l, known->record);
+        live_track(l, TRACK_SECOND);
+        return;
+    }
+    log_info("run %s of batch %s is open", l->record->run, l->record->batch);
+    live_track(l, TRACK_FIRST);
+}
+
+static void sealed(void *arg, int64_t items)
+{
+    struct live *l = arg;
+    log_debug("run %s: all %" PRId64 " items are published", l->record->run, items);
+    progress_poke(l->progress);
+}
+
+static void failed(void *arg, const struct error *err, int code)
+{
+    struct live *l = arg;
+    live_submit_failed(l, code, err);
+}
+
+/* Before the seal nobody else can go on with it, so the run is cancelled; afterwards the fleet goes on alone. */
+static void interrupted(struct live *l)
+{
+    struct submit_state s = {.sealed = true};
+    if (l->submit)
+        submit_state(l->submit, &s);
+    if (!s.sealed && l->submit != NULL) {
+        struct error err;
+        error_set(&err, ERR_FATAL, 0, "interrupted while publishing: run %s is cancelled, nothing was written", l->record->run);
+        submit_abort(l->submit, 128 + l->signal, &err);
+        return;
+    }
+    progress_free(l->progress);
+    l->progress = NULL;
+    if (l->record != NULL) {
+        AUTO(free_ptr) char *watch = live_advice(l, "watch"), *cancel = live_advice(l, "cancel");
+        fprintf(stderr, "bqfleet: detached; run %s goes on\n  to watch it, and have its result written: %s\n  to cancel it: %s\n", l->record->run, watch, cancel);
+    }
+    live_end(l, 128 + l->signal);
+}
+
+static int run_on_fleet(struct command_env *env, const struct spec *spec)
+{
+    static const struct submit_events events = {.opened = opened, .sealed = sealed, .failed = failed};
+    struct live l = {.past_held = false};
+    int code = live_open(&l, env, SETUP_BUS | SETUP_BIGQUERY, spec);
+    if (code >= 0)
+        return code;
+    if ((code = live_plan(&l, spec, false)) < 0 && (code = live_open_items(&l, spec)) < 0)
+        code = live_read_runs(&l);
+    if (code >= 0)
+        return live_close(&l, code);
+    l.interrupted = interrupted; /* from here on there is something to undo */
+    live_show_progress(&l);
+    live_submit(&l, &events, false);
+    return live_run(&l);
+}
+
+int command_run(struct command_env *env, char *const *args, int count)
+{
+    (void)count;
+    if (env->settings->brokers == NULL)
+        return local_run(env, args[0]);
+    struct error err = ERROR_INIT;
+    AUTO(spec_free_auto) struct spec *spec = spec_load(args[0], env->settings->set, env->env, false, &err);
+    if (spec == NULL)
+        return command_fail(&err);
+    if (spec->write.mode == WRITE_NONE) {
+        error_set(&err, ERR_USAGE, 0, "%s: write.mode none has nowhere to put a fleet's rows; leave --brokers out to have them here", args[0]);
+        return command_fail(&err);
+    }
+    return run_on_fleet(env, spec);
+}

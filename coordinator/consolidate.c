@@ -1,0 +1,258 @@
+#include "coordinator/consolidate.h"
+
+#include "common/base/log.h"
+#include "coordinator/side.h"
+
+/*
+ * Races, for two coordinators A and B at one cut:
+ *   1. A inserts the job, B inserts the same id: B gets 409 and reads A's job. One effect.
+ *   2. A inserts and dies: B, after its wait, finds the job and writes the outcome.
+ *   3. A's try 0 fails and both know: both insert try 1, one gets 409. Nobody inserts try 1 before try 0 is known to have failed.
+ *   4. A cannot insert (a 403 of A's own): nothing is decided, B goes on. Only a job that failed decides, and giving up is one.
+ *   5. Both write the outcome: the first in the log wins, they say the same.
+ */
+enum step { STEP_WAIT, STEP_LOOK, STEP_SIDE, STEP_JOB, STEP_PAUSE, STEP_SAY };
+
+struct consolidate {
+    struct world world;
+    struct outbox *outbox;
+    const struct record *record;
+    int64_t cut;
+    bool last;
+    enum step step;
+    int first_try, failures;
+    bool nothing;            /* no job: the outcome is written at once */
+    struct cut_text text;
+    struct error impossible; /* no version of ours can do it */
+    struct side *side;
+    struct bq_call *call;
+    struct bq_job *job;
+    struct letter *letter;
+    struct timer *timer;
+    char job_id[JOB_BASE_SIZE + 16];
+    char why[160];           /* of a pause */
+    consolidate_cb *cb;
+    void *arg;
+};
+
+/* This process's own trouble: again for as long as it may pass. */
+static const struct retry_policy patience = {.base_ms = 1000, .cap_ms = 60000};
+enum { LOOK_EVERY_MS = 5000 };
+
+static void give_up_here(struct consolidate *c, const struct error *err)
+{
+    struct error told = *err;
+    c->cb(c->arg, &told);
+}
+
+static void pause_after(struct consolidate *c, const struct error *err)
+{
+    int64_t delay = retry_delay(&patience, ++c->failures, 0, err, rnd_real(c->world.rnd));
+    if (delay < 0) {
+        give_up_here(c, err);
+        return;
+    }
+    snprintf(c->why, sizeof(c->why), "%.150s", err->text);
+    c->step = STEP_PAUSE;
+    timer_set(c->timer, delay * US_PER_MS);
+}
+
+/* --- the outcome -------------------------------------------------------------------------------------------------------------------------- */
+
+static void said(void *arg, int64_t offset, const struct error *err)
+{
+    struct consolidate *c = arg;
+    (void)offset;
+    c->letter = NULL;
+    if (err != NULL)
+        give_up_here(c, err);
+    else
+        c->cb(c->arg, NULL);
+}
+
+static void say(struct consolidate *c, struct log_msg *m)
+{
+    m->type = LOGM_OUTCOME;
+    m->cut = c->cut;
+    c->step = STEP_SAY;
+    c->letter = outbox_log(c->outbox, c->record, m, said, c);
+}
+
+static void say_failed(struct consolidate *c, const char *why)
+{
+    char text[LIMIT_FAILURE_TEXT];
+    snprintf(text, sizeof(text), "%.*s", (int)sizeof(text) - 1, why);
+    struct log_msg m = {.ok = false, .job = c->job_id, .text = text};
+    say(c, &m);
+}
+
+static void on_job(void *arg, const struct bq_job_result *r)
+{
+    struct consolidate *c = arg;
+    c->job = NULL;
+    snprintf(c->job_id, sizeof(c->job_id), "%s", r->job_id ? r->job_id : "");
+    struct log_ctx ctx = {.run = c->record->run, .job = c->job_id};
+    if (r->err != NULL && !r->decided) {
+        log_line(LOG_WARN, &ctx, "the consolidation cannot be run from here: %s", r->err->text);
+        pause_after(c, r->err);
+        return;
+    }
+    if (r->err != NULL) {
+        say_failed(c, r->err->text);
+        return;
+    }
+    log_line(LOG_DEBUG, &ctx, "cut %" PRId64 " is consolidated", c->cut);
+    struct log_msg m = {.ok = true, .job = c->job_id, .inserted = r->inserted, .updated = r->updated, .deleted = r->deleted, .rows = c->text.rows};
+    /* Where the answer has only a total. */
+    if (r->inserted == 0 && c->record->mode == WRITE_APPEND)
+        m.inserted = r->affected;
+    say(c, &m);
+}
+
+/* --- the job ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_inserted(void *arg, const char *job_id)
+{
+    struct consolidate *c = arg;
+    snprintf(c->job_id, sizeof(c->job_id), "%s", job_id);
+}
+
+static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t max)
+{
+    size_t n = 0;
+    v[n++] = (struct bq_label){"bqfleet_run", c->record->run};
+    v[n++] = (struct bq_label){"bqfleet_kind", "cut"};
+    v[n++] = (struct bq_label){"bqfleet_last", c->last ? "yes" : "no"};
+    const doc *own = doc_get(c->record->spec, "write.labels");
+    for (void *it = doc_type(own) == DOC_OBJECT ? doc_first(own) : NULL; it != NULL && n < max; it = doc_next(own, it))
+        v[n++] = (struct bq_label){doc_key(it), doc_str(doc_value(it), NULL, "")};
+    return n;
+}
+
+static void run_job(struct consolidate *c)
+{
+    char base[JOB_BASE_SIZE];
+    job_base_cut(base, c->record->run, c->cut);
+    struct bq_label labels[64];
+    size_t label_count = labels_of(c, labels, ARRAY_LEN(labels));
+    AUTO(free_ptr) char *sql = xstrndup(c->text.sql.data, c->text.sql.len);
+    AUTO(doc_free_auto) doc *configuration = bq_query_config(sql, doc_ref(c->text.params), c->record->max_bytes_billed);
+    struct bq_job_spec spec = {.id_base = base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
+                               .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
+                               .first_try = c->first_try, .give_up_by_job = true, .on_inserted = on_inserted};
+    c->step = STEP_JOB;
+    c->job = bq_job_start(c->world.bq, &spec, on_job, c);
+}
+
+static void on_side(void *arg, const struct error *err, bool decided)
+{
+    struct consolidate *c = arg;
+    struct error copy = err ? *err : ERROR_INIT;
+    side_stop(c->side);
+    c->side = NULL;
+    if (err == NULL) {
+        run_job(c);
+    } else if (decided) {
+        error_prefix(&copy, "the list of loads could not be written");
+        say_failed(c, copy.text);
+    } else {
+        /* The rows of the side table were made from the fold at the start and are gone: begin again by the tracker's hand. */
+        give_up_here(c, &copy);
+    }
+}
+
+static void on_look(void *arg, const struct bq_answer *a)
+{
+    struct consolidate *c = arg;
+    c->call = NULL;
+    bool running = a->err == NULL && a->doc != NULL && strcmp(doc_str(a->doc, "status.state", ""), "DONE") != 0;
+    if (running) { /* whoever inserted it will say how it ended, unless it is gone by then */
+        timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
+        return;
+    }
+    run_job(c);
+}
+
+static void turn(void *arg)
+{
+    struct consolidate *c = arg;
+    if (c->impossible.kind != ERR_NONE) {
+        say_failed(c, c->impossible.text);
+    } else if (c->nothing) {
+        struct log_msg m = {.ok = true, .rows = c->text.rows, .text = "nothing to write"};
+        say(c, &m);
+    } else if (c->step == STEP_WAIT || c->step == STEP_LOOK) {
+        char id[JOB_BASE_SIZE + 16], base[JOB_BASE_SIZE];
+        job_base_cut(base, c->record->run, c->cut);
+        snprintf(id, sizeof(id), "%s_t%d", base, c->first_try);
+        c->step = STEP_LOOK;
+        c->call = bq_job_get(c->world.bq, id, c->record->location[0] ? c->record->location : NULL, on_look, c);
+    } else {
+        run_job(c);
+    }
+}
+
+static void prepare(struct consolidate *c, const struct consolidate_options *o)
+{
+    struct bq_ref side;
+    bool beside = side_needed(o->fold, o->cut) && c->record->mode != WRITE_NONE;
+    side_ref(c->record, c->cut, &side);
+    int rc = cut_text_make(c->record, o->fold, o->cut, beside ? &side : NULL, &c->text, &c->impossible);
+    c->nothing = rc == 1;
+    if (rc == 0 && beside) {
+        c->step = STEP_SIDE;
+        c->side = side_start(&c->world, c->record, o->fold, o->cut, on_side, c);
+        return;
+    }
+    bool waits = rc == 0 && o->wait_ms > 0;
+    c->step = waits ? STEP_WAIT : STEP_JOB;
+    timer_set(c->timer, waits ? o->wait_ms * US_PER_MS : 0);
+}
+
+struct consolidate *consolidate_start(const struct consolidate_options *o, consolidate_cb *cb, void *arg)
+{
+    struct consolidate *c = xcalloc(1, sizeof(*c));
+    *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->record, .cut = o->cut->number, .last = o->cut->last,
+                              .first_try = o->first_try, .cb = cb, .arg = arg};
+    c->timer = timer_new(c->world.loop, turn, c);
+    prepare(c, o);
+    return c;
+}
+
+void consolidate_stop(struct consolidate *c)
+{
+    if (c == NULL)
+        return;
+    side_stop(c->side);
+    bq_call_cancel(c->call);
+    bq_job_stop(c->job, false);
+    letter_forget(c->letter);
+    timer_free(c->timer);
+    cut_text_free(&c->text);
+    free(c);
+}
+
+const char *consolidate_state(const struct consolidate *c, char *out, size_t size)
+{
+    switch (c->step) {
+    case STEP_WAIT:
+        snprintf(out, size, "consolidation: left to another coordinator at first");
+        break;
+    case STEP_LOOK:
+        snprintf(out, size, "consolidation: another coordinator's job is running");
+        break;
+    case STEP_SIDE:
+        snprintf(out, size, "consolidation: writing the list of loads");
+        break;
+    case STEP_JOB:
+        snprintf(out, size, "consolidation: %s%s%s", c->job_id[0] ? c->job_id : "its job", " is ", c->job ? bq_job_state(c->job) : "starting");
+        break;
+    case STEP_PAUSE:
+        snprintf(out, size, "BigQuery: %s", c->why);
+        break;
+    case STEP_SAY:
+        snprintf(out, size, "consolidation: writing its outcome to the log");
+        break;
+    }
+    return out;
+}

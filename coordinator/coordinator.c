@@ -1,0 +1,199 @@
+#include "coordinator/coordinator.h"
+
+#include <sys/queue.h>
+
+#include "common/base/log.h"
+
+struct member { struct track *track; bool kept; LIST_ENTRY(member) link; };
+struct project { char name[64]; struct bq *bq; struct project *next; };
+
+struct coordinator {
+    struct coordinator_options o;
+    struct world world;
+    struct coordinator_events events;
+    void *arg;
+    struct catalog_watch *watch;
+    LIST_HEAD(, member) members;
+    struct project *projects; /* besides world.bq's */
+    struct timer *sweep;
+};
+
+/* No process substitutes its own project for a record's: its jobs run in the project that the submitter named, whoever inserts them. */
+static struct bq *bq_for(struct coordinator *c, const struct record *r)
+{
+    struct bq *own = c->world.bq;
+    if (own == NULL || c->o.http == NULL || r->project[0] == '\0' || strcmp(bq_project(own), r->project) == 0)
+        return own;
+    for (struct project *p = c->projects; p != NULL; p = p->next)
+        if (strcmp(p->name, r->project) == 0)
+            return p->bq;
+    struct project *p = xcalloc(1, sizeof(*p));
+    memcpy(p->name, r->project, sizeof(p->name));
+    p->bq = bq_new(&(struct bq_options){.loop = c->world.loop, .http = c->o.http, .auth = c->o.auth, .rnd = c->world.rnd,
+                                        .metrics = c->world.metrics, .base_url = bq_base_url(own), .project = p->name});
+    p->next = c->projects;
+    c->projects = p;
+    return p->bq;
+}
+
+static struct member *member_of(struct coordinator *c, const char *run)
+{
+    struct member *m;
+    LIST_FOREACH(m, &c->members, link)
+        if (strcmp(track_record(m->track)->run, run) == 0)
+            return m;
+    return NULL;
+}
+
+static void on_changed(void *arg, struct track *t)
+{
+    struct coordinator *c = arg;
+    if (c->events.changed)
+        c->events.changed(c->arg, t);
+    if (c->o.all && track_done(t))
+        timer_set(c->sweep, 0);
+}
+
+static void on_trouble(void *arg, struct track *t, const struct error *err)
+{
+    struct coordinator *c = arg;
+    c->events.trouble(c->arg, t, err);
+}
+
+/* Trackers that are done, and those of runs that others ended meanwhile. Here and not in the callbacks, which come from inside trackers. */
+static void sweep(void *arg)
+{
+    struct coordinator *c = arg;
+    struct member *m, *after;
+    for (m = LIST_FIRST(&c->members); m != NULL; m = after) {
+        after = LIST_NEXT(m, link);
+        if (m->kept || !track_done(m->track))
+            continue;
+        log_info("run %s is settled: %s", track_record(m->track)->run, run_end_name(track_fold(m->track)->end));
+        LIST_REMOVE(m, link);
+        track_free(m->track);
+        free(m);
+    }
+}
+
+static struct member *add(struct coordinator *c, const struct record *r, enum track_role role, struct error *err)
+{
+    static const struct track_events events = {.changed = on_changed, .trouble = on_trouble};
+    struct world world = c->world;
+    world.bq = bq_for(c, r);
+    struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role};
+    struct track *t = track_start(&o, &events, c, err);
+    if (t == NULL)
+        return NULL;
+    struct member *m = xcalloc(1, sizeof(*m));
+    m->track = t;
+    LIST_INSERT_HEAD(&c->members, m, link);
+    return m;
+}
+
+struct track *coordinator_track(struct coordinator *c, const struct record *r, enum track_role role, struct error *err)
+{
+    struct member *m = member_of(c, r->run);
+    if (m == NULL)
+        m = add(c, r, role, err);
+    if (m == NULL)
+        return NULL;
+    m->kept = true;
+    const struct catalog_run *older = r->replaces[0] ? catalog_find(catalog_watch_runs(c->watch), r->replaces) : NULL;
+    if (role != TRACK_LOOKS && older != NULL && older->standing == STANDING_OPEN && member_of(c, older->run) == NULL)
+        if (add(c, older->record, TRACK_SECOND, err) == NULL)
+            return NULL;
+    return m->track;
+}
+
+static void track_open_runs(struct coordinator *c)
+{
+    struct catalog *runs = catalog_watch_runs(c->watch);
+    for (struct catalog_run *r = catalog_next(runs, NULL); r != NULL; r = catalog_next(runs, r)) {
+        struct error err = ERROR_INIT;
+        if (r->standing != STANDING_OPEN || member_of(c, r->run) != NULL)
+            continue;
+        struct member *m = add(c, r->record, TRACK_SECOND, &err);
+        if (m == NULL)
+            log_err("run %s cannot be followed: %s", r->run, err.text);
+        else
+            log_info("run %s of batch %s is open", r->run, r->record->batch);
+    }
+}
+
+static void on_read(void *arg)
+{
+    struct coordinator *c = arg;
+    if (c->o.all)
+        track_open_runs(c);
+    if (c->events.ready)
+        c->events.ready(c->arg);
+}
+
+static void on_failed(void *arg, const struct error *err)
+{
+    struct coordinator *c = arg;
+    c->events.trouble(c->arg, NULL, err);
+}
+
+struct coordinator *coordinator_start(const struct coordinator_options *o, const struct coordinator_events *events, void *arg, struct error *err)
+{
+    static const struct catalog_watch_events watch = {.read = on_read, .failed = on_failed};
+    struct coordinator *c = xcalloc(1, sizeof(*c));
+    c->o = *o;
+    c->world = *o->world;
+    c->events = *events;
+    c->arg = arg;
+    LIST_INIT(&c->members);
+    c->sweep = timer_new(c->world.loop, sweep, c);
+    c->watch = catalog_watch_start(&c->world, &watch, c, err);
+    if (c->watch == NULL) {
+        coordinator_free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void coordinator_free(struct coordinator *c)
+{
+    if (c == NULL)
+        return;
+    struct member *m;
+    while ((m = LIST_FIRST(&c->members)) != NULL) {
+        LIST_REMOVE(m, link);
+        track_free(m->track);
+        free(m);
+    }
+    catalog_watch_free(c->watch);
+    while (c->projects) {
+        struct project *p = c->projects;
+        c->projects = p->next;
+        bq_free(p->bq);
+        free(p);
+    }
+    timer_free(c->sweep);
+    free(c);
+}
+
+struct catalog_watch *coordinator_watch(struct coordinator *c)
+{
+    return c->watch;
+}
+
+struct track *coordinator_find(struct coordinator *c, const char *run)
+{
+    struct member *m = member_of(c, run);
+    return m ? m->track : NULL;
+}
+
+struct track *coordinator_next(struct coordinator *c, const struct track *t)
+{
+    struct member *m;
+    if (t == NULL) {
+        m = LIST_FIRST(&c->members);
+    } else {
+        m = member_of(c, track_record(t)->run);
+        m = m ? LIST_NEXT(m, link) : NULL;
+    }
+    return m ? m->track : NULL;
+}

@@ -1,0 +1,110 @@
+#include "coordinator/consolidate.h"
+
+#include "common/base/log.h"
+
+/* What sql_consolidate wants, gathered from the fold. */
+struct gathered {
+    struct sql_load *loads; size_t load_count;
+    struct sql_exclusion *exclusions; size_t exclusion_count;
+    struct bq_ref *shards; size_t shard_count;
+    bool has_range; int64_t lo, hi;
+};
+
+static void gathered_free(struct gathered *g)
+{
+    free(g->loads);
+    free(g->exclusions);
+    free(g->shards);
+}
+
+static void widen(struct gathered *g, const struct fold_load *l)
+{
+    if (!l->has_range || l->range_null) { /* rows outside every range: nothing can be pruned */
+        g->has_range = false;
+        return;
+    }
+    g->lo = i64_min(g->lo, l->range_lo);
+    g->hi = i64_max(g->hi, l->range_hi);
+}
+
+/* In the log's order, so that every coordinator makes the same text. */
+static void gather(struct gathered *g, const struct record *r, const struct fold *f, const struct fold_cut *cut)
+{
+    int64_t at = cut - f->cuts;
+    *g = (struct gathered){.has_range = r->partition_column[0] != '\0', .lo = INT64_MAX, .hi = INT64_MIN};
+    g->loads = xcalloc((size_t)cut->loads + 1, sizeof(*g->loads));
+    g->exclusions = xcalloc(f->exclusion_count + 1, sizeof(*g->exclusions));
+    g->shards = xcalloc(f->shard_count + 1, sizeof(*g->shards));
+    AUTO(free_ptr) int *place = xcalloc(f->shard_count + 1, sizeof(*place)); /* of a shard among those used, plus one */
+    for (size_t i = 0; i < f->load_count; i++) {
+        const struct fold_load *l = &f->loads[i];
+        if (l->cut != at)
+            continue;
+        if (place[l->shard] == 0) {
+            record_shard_ref(r, f->shards[l->shard].incarnation, &g->shards[g->shard_count]);
+            place[l->shard] = (int)++g->shard_count;
+        }
+        g->loads[g->load_count++] = (struct sql_load){.id = l->id, .rows = l->rows, .shard = place[l->shard] - 1};
+        for (size_t x = 0; x < l->exclusion_count; x++)
+            g->exclusions[g->exclusion_count++] = (struct sql_exclusion){.load = l->id, .item = f->exclusions[l->first_exclusion + x].item};
+        widen(g, l);
+    }
+    g->has_range = g->has_range && g->load_count > 0;
+}
+
+static void digest(struct cut_text *t)
+{
+    AUTO(free_ptr) char *params = t->params ? doc_text(t->params) : xstrdup("");
+    struct buf all = BUF_INIT(SIZE_MAX / 2);
+    buf_xadd(&all, t->sql.data, t->sql.len);
+    buf_xputs(&all, params);
+    char hex[65];
+    sha256_hex(all.data, all.len, hex);
+    memcpy(t->digest, hex, 40);
+    t->digest[40] = '\0';
+    buf_free(&all);
+}
+
+static int write_text(struct gathered *g, const struct record *r, const struct bq_ref *side, struct cut_text *t, struct error *err)
+{
+    for (size_t i = 0; i < g->load_count; i++)
+        t->rows += g->loads[i].rows;
+    if (r->mode == WRITE_NONE || (g->load_count == 0 && r->mode != WRITE_REPLACE))
+        return 1;
+    if (g->shard_count > LIMIT_SHARDS_PER_QUERY) {
+        error_set(err, ERR_FATAL, 0, "the run's rows lie in %zu staging tables; this version consolidates at most %d: use fewer workers, or ones that "
+                  "restart less often", g->shard_count, LIMIT_SHARDS_PER_QUERY);
+        error_reason(err, "shards");
+        return -1;
+    }
+    struct sql_cut c = {.target = &r->target, .schema = r->schema, .mode = r->mode,
+                        .keys = (const char *const *)r->keys, .key_count = r->key_count,
+                        .order_by = (const char *const *)r->order_by, .order_count = r->order_count,
+                        .insert_only = (const char *const *)r->insert_only, .insert_only_count = r->insert_only_count,
+                        .shards = g->shards, .shard_count = g->shard_count, .loads = g->loads, .load_count = g->load_count,
+                        .exclusions = g->exclusions, .exclusion_count = g->exclusion_count, .side = side,
+                        .partition_column = r->partition_column[0] ? r->partition_column : NULL,
+                        .has_range = g->has_range, .range_lo = g->lo, .range_hi = g->hi};
+    int rc = sql_consolidate(&c, &t->sql, &t->params, err);
+    if (rc == 0)
+        digest(t);
+    return rc;
+}
+
+int cut_text_make(const struct record *r, const struct fold *f, const struct fold_cut *cut, const struct bq_ref *side, struct cut_text *t,
+                  struct error *err)
+{
+    *t = (struct cut_text){.sql = BUF_INIT(LIMIT_SQL + 4096)};
+    struct gathered g;
+    gather(&g, r, f, cut);
+    int rc = write_text(&g, r, side, t, err);
+    gathered_free(&g);
+    return rc;
+}
+
+void cut_text_free(struct cut_text *t)
+{
+    buf_free(&t->sql);
+    doc_free(t->params);
+    t->params = NULL;
+}

@@ -1,0 +1,445 @@
+#include "coordinator/live.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+
+/* --- signals ------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_signal(void *arg, int signo)
+{
+    struct live *l = arg;
+    if (l->signal != 0) { /* the second one: nothing is lost either way, but nobody is waited for */
+        progress_free(l->progress);
+        fflush(NULL);
+        _exit(128 + signo);
+    }
+    l->signal = signo;
+    if (l->interrupted)
+        l->interrupted(l);
+    else
+        live_end(l, 128 + signo);
+}
+
+/* --- opening and closing ---------------------------------------------------------------------------------------------------------------------------- */
+
+static char *flags_of(const struct settings *s)
+{
+    if (s->brokers == NULL)
+        return xstrdup("");
+    bool own_prefix = s->prefix != NULL && strcmp(s->prefix, "bqfleet.") != 0;
+    return xasprintf(" --brokers %s%s%s", s->brokers, own_prefix ? " --prefix " : "", own_prefix ? s->prefix : "");
+}
+
+static void on_ready(void *arg)
+{
+    struct live *l = arg;
+    if (l->submit)
+        submit_catalog_read(l->submit);
+}
+
+static void on_changed(void *arg, struct track *t);
+static void on_trouble(void *arg, struct track *t, const struct error *err);
+
+static int start_coordinator(struct live *l, bool all, struct error *err)
+{
+    static const struct coordinator_events events = {.ready = on_ready, .changed = on_changed, .trouble = on_trouble};
+    char host[128] = "?";
+    gethostname(host, sizeof(host) - 1);
+    AUTO(free_ptr) char *by = xasprintf("%s:%ld", host, (long)getpid());
+    l->outbox = outbox_new(&l->setup.world, by);
+    struct coordinator_options o = {.world = &l->setup.world, .http = l->setup.http, .auth = l->setup.auth, .outbox = l->outbox, .all = all};
+    l->coordinator = coordinator_start(&o, &events, l, err);
+    return l->coordinator ? 0 : -1;
+}
+
+int live_try_open(struct live *l, struct command_env *env, unsigned wants, const struct spec *spec, struct error *err)
+{
+    l->env = env;
+    l->code = EXIT_UNFINISHED;
+    l->expected = -1;
+    l->out = l->out ? l->out : stdout;
+    if (setup_open(&l->setup, env, wants & ~(unsigned)LIVE_ALL_RUNS, spec, err) != 0)
+        return -1;
+    l->flags = flags_of(env->settings);
+    l->watch_command = xasprintf("bqfleet watch%s", l->flags);
+    l->on_int = sigwatch_new(l->setup.world.loop, SIGINT, on_signal, l);
+    l->on_term = sigwatch_new(l->setup.world.loop, SIGTERM, on_signal, l);
+    if (start_coordinator(l, (wants & LIVE_ALL_RUNS) != 0, err) != 0) {
+        live_close(l, -1);
+        return -1;
+    }
+    return 0;
+}
+
+int live_open(struct live *l, struct command_env *env, unsigned wants, const struct spec *spec)
+{
+    struct error err = ERROR_INIT;
+    return live_try_open(l, env, wants, spec, &err) == 0 ? -1 : command_fail(&err);
+}
+
+/* In an order in which nobody is called back by what is already gone. */
+int live_close(struct live *l, int code)
+{
+    progress_free(l->progress);
+    submit_free(l->submit);
+    items_close(l->items);
+    failed_stop(l->failed);
+    probe_stop(l->probe);
+    presence_free(l->presence);
+    coordinator_free(l->coordinator);
+    outbox_stop(l->outbox);
+    sigwatch_free(l->on_int);
+    sigwatch_free(l->on_term);
+    if (l->env->settings->stats) {
+        AUTO(free_ptr) char *table = metrics_table(&l->setup.metrics);
+        fputs(table, stderr);
+    }
+    setup_close(&l->setup);
+    outbox_free(l->outbox);
+    record_free(l->record);
+    free(l->flags);
+    free(l->watch_command);
+    return code;
+}
+
+int live_run(struct live *l)
+{
+    if (!l->ended)
+        loop_run(l->setup.world.loop);
+    return live_close(l, l->code);
+}
+
+void live_end(struct live *l, int code)
+{
+    if (l->ended)
+        return;
+    l->ended = true;
+    l->code = code;
+    loop_stop(l->setup.world.loop);
+}
+
+void live_fail(struct live *l, int code, const struct error *err)
+{
+    if (l->ended)
+        return;
+    progress_free(l->progress); /* its line is wiped before the last word */
+    l->progress = NULL;
+    command_fail(err);
+    live_end(l, code);
+}
+
+bool live_json(const struct live *l)
+{
+    return l->env->settings->output != NULL && strcmp(l->env->settings->output, "json") == 0;
+}
+
+char *live_advice(const struct live *l, const char *command)
+{
+    return xasprintf("bqfleet %s %s%s", command, l->record->run, l->flags);
+}
+
+/* --- waiting at the start ------------------------------------------------------------------------------------------------------------------------------ */
+
+struct until { struct live *live; bool (*cond)(void *); };
+
+static bool come(void *arg)
+{
+    struct until *u = arg;
+    return u->live->ended || u->live->signal != 0 || u->cond(u->live);
+}
+
+int live_until(struct live *l, bool (*cond)(void *), int64_t wait_ms, const char *what)
+{
+    struct until u = {l, cond};
+    loop_until(l->setup.world.loop, come, &u, wait_ms > 0 ? wait_ms * US_PER_MS : INT64_MAX / 4);
+    if (l->ended)
+        return l->code;
+    if (l->signal != 0)
+        return 128 + l->signal;
+    if (cond(l))
+        return -1;
+    struct error err;
+    error_set(&err, ERR_FATAL, 0, "%s gave no answer for %" PRId64 " s", what, wait_ms / 1000);
+    return command_fail(&err);
+}
+
+static bool runs_known(void *arg)
+{
+    struct live *l = arg;
+    return catalog_watch_ready(coordinator_watch(l->coordinator));
+}
+
+int live_read_runs(struct live *l)
+{
+    return live_until(l, runs_known, l->env->settings->wait_ms, bus_describe(l->setup.world.bus));
+}
+
+struct planning { struct live *live; struct record *record; struct error err; bool done; };
+
+static void on_plan(void *arg, struct record *r, const struct error *err)
+{
+    struct planning *p = arg;
+    p->done = true;
+    p->record = r;
+    if (err)
+        p->err = *err;
+}
+
+static bool planned(void *arg)
+{
+    const struct planning *p = arg;
+    return p->done || p->live->signal != 0 || p->live->ended;
+}
+
+int live_try_plan(struct live *l, const struct spec *spec, bool dry, struct error *err)
+{
+    const struct settings *s = l->env->settings;
+    struct planning p = {.live = l};
+    struct plan_options o = {.world = &l->setup.world, .spec = spec, .run_id = s->run_id, .project = s->project, .location = s->location, .dry = dry};
+    struct plan *plan = plan_start(&o, on_plan, &p);
+    loop_until(l->setup.world.loop, planned, &p, INT64_MAX / 4); /* its requests end by themselves */
+    if (!p.done) {
+        plan_stop(plan);
+        return l->ended ? l->code : 128 + l->signal;
+    }
+    l->record = p.record;
+    *err = p.err;
+    return p.record ? 0 : -1;
+}
+
+int live_plan(struct live *l, const struct spec *spec, bool dry)
+{
+    struct error err = ERROR_INIT;
+    int code = live_try_plan(l, spec, dry, &err);
+    return code == 0 ? -1 : code < 0 ? command_fail(&err) : code;
+}
+
+static void items_ready(void *arg)
+{
+    struct live *l = arg;
+    if (l->submit)
+        submit_ready(l->submit);
+}
+
+static int next_item(void *arg, struct item *item, struct error *err)
+{
+    struct live *l = arg;
+    return items_next(l->items, item, err);
+}
+
+int live_open_items(struct live *l, const struct spec *spec)
+{
+    struct error err = ERROR_INIT;
+    l->items = items_open(spec, &l->setup.world, l->record->run, items_ready, l, &err);
+    if (l->items == NULL)
+        return command_fail(&err);
+    l->source = (struct submit_source){.next = next_item, .arg = l};
+    l->expected = items_expected(l->items);
+    return -1;
+}
+
+void live_submit(struct live *l, const struct submit_events *events, bool leaves)
+{
+    struct submit_options o = {.world = &l->setup.world, .outbox = l->outbox, .watch = coordinator_watch(l->coordinator), .record = l->record,
+                               .source = l->source, .replace = l->env->settings->replace_run, .leaves = leaves,
+                               .command = l->watch_command};
+    l->submit = submit_start(&o, events, l);
+}
+
+void live_submit_failed(struct live *l, int code, const struct error *err)
+{
+    code = l->signal ? 128 + l->signal : code;
+    if (l->track == NULL || l->over) {
+        live_fail(l, code, err);
+        return;
+    }
+    l->failed_code = code;
+    l->failed_error = *err;
+}
+
+/* --- the run -------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void warn_of_workers(struct live *l)
+{
+    int offering = 0;
+    if (l->warned || l->presence == NULL || !presence_ready(l->presence) || l->record == NULL || l->embedded)
+        return;
+    l->warned = true;
+    int live = presence_live(l->presence, l->record->queue, l->record->handler, &offering);
+    if (offering == 0)
+        log_warn("no live worker of queue %s offers handler %s%s: the run waits until one does (bqfleet-worker --queue %s --handler %s=...)",
+                 l->record->queue, l->record->handler, live > 0 ? ", though there are workers" : "", l->record->queue, l->record->handler);
+}
+
+static void on_presence(void *arg)
+{
+    warn_of_workers(arg);
+}
+
+void live_take_record(struct live *l, const struct record *r)
+{
+    struct error err = ERROR_INIT;
+    struct record *copy = track_copy_record(r, &err);
+    assert(copy); /* it came from such a text */
+    record_free(l->record);
+    l->record = copy;
+}
+
+struct catalog_run *live_named(struct live *l, const char *text)
+{
+    struct error err = ERROR_INIT;
+    struct catalog_run *run = catalog_watch_named(coordinator_watch(l->coordinator), text, &err);
+    if (run == NULL)
+        command_fail(&err);
+    return run;
+}
+
+const struct spec *live_any_project(const struct command_env *env)
+{
+    static char name[] = "bqfleet"; /* asked only whether BigQuery is there; jobs run in their records' projects */
+    static const struct spec any = {.project = name, .queue = name};
+    const char *cloud = env->env("GOOGLE_CLOUD_PROJECT");
+    return env->settings->project != NULL || (cloud != NULL && cloud[0]) ? NULL : &any;
+}
+
+void live_track(struct live *l, enum track_role role)
+{
+    struct error err = ERROR_INIT;
+    l->role = role;
+    l->track = coordinator_track(l->coordinator, l->record, role, &err);
+    if (l->track == NULL) {
+        live_fail(l, EXIT_UNFINISHED, &err);
+        return;
+    }
+    track_first_try(l->track, l->first_try);
+    if (!l->embedded && l->presence == NULL)
+        l->presence = presence_start(&l->setup.world, on_presence, l, &err);
+}
+
+static void on_changed(void *arg, struct track *t)
+{
+    struct live *l = arg;
+    if (t != l->track || l->over || l->ended)
+        return;
+    const struct fold *f = track_fold(t);
+    progress_poke(l->progress);
+    if (l->changed)
+        l->changed(l);
+    if (l->submit != NULL && f->phase == RUN_ENDED)
+        submit_ended(l->submit, f->end, f->end_text);
+    bool held = f->phase == RUN_HELD && !l->past_held && track_live(t);
+    if (!held && !track_done(t))
+        return;
+    l->over = true;
+    if (l->settled)
+        l->settled(l);
+    else
+        live_finish(l);
+}
+
+/* --- when the log cannot tell ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void on_probed(void *arg, const struct probe_result *r, const struct error *err)
+{
+    struct live *l = arg;
+    struct error told;
+    char sentence[768];
+    if (err != NULL)
+        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown: its log is gone, and BigQuery cannot be asked: %s", l->record->run, err->text);
+    else
+        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown from its log, which no longer reaches back to its beginning; %s", l->record->run,
+                  probe_sentence(r, sentence, sizeof(sentence)));
+    live_fail(l, EXIT_UNFINISHED, &told);
+}
+
+static void ask_bigquery(struct live *l, const struct error *err)
+{
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+    if (known != NULL && known->end != NULL) { /* a coordinator noted the end while the log still told it */
+        int code = (int)doc_int(known->end, "exit", EXIT_UNFINISHED);
+        progress_free(l->progress);
+        l->progress = NULL;
+        report_print_one(l->out, report_of_end(known), live_json(l));
+        live_end(l, code);
+        return;
+    }
+    if (l->setup.world.bq == NULL || !l->record->has_target) {
+        char id[JOB_BASE_SIZE];
+        struct error told = *err;
+        job_base_cut(id, l->record->run, 0);
+        snprintf(told.text + strlen(told.text), sizeof(told.text) - strlen(told.text), "; look at BigQuery's job %s_t0", id);
+        live_fail(l, EXIT_UNFINISHED, &told);
+        return;
+    }
+    l->probe = probe_start(&l->setup.world, l->record->run, l->record->location, false, NULL, on_probed, l);
+}
+
+static void on_trouble(void *arg, struct track *t, const struct error *err)
+{
+    struct live *l = arg;
+    if (t != NULL && t != l->track) {
+        log_warn("%s", err->text);
+        return;
+    }
+    if (l->over || l->ended)
+        return;
+    l->over = true;
+    if (t != NULL && track_unknown(t)) {
+        ask_bigquery(l, err);
+        return;
+    }
+    if (strcmp(err->reason, "consolidate") == 0 && !l->embedded)
+        log_info("nothing is decided: another coordinator with access can still write the run (bqfleet watch or serve%s)", l->flags);
+    live_fail(l, EXIT_UNFINISHED, err);
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* A cancel of our own needs no summary: why it was written is the message. */
+static bool failed_first(struct live *l)
+{
+    return l->failed_code != 0 && track_fold(l->track)->end == END_CANCEL;
+}
+
+static void print_and_end(struct live *l)
+{
+    const struct fold *f = track_fold(l->track);
+    int code = l->signal && l->embedded ? 128 + l->signal : fold_exit_code(f);
+    if (failed_first(l)) {
+        live_fail(l, l->failed_code, &l->failed_error);
+        return;
+    }
+    progress_free(l->progress);
+    l->progress = NULL;
+    report_print_one(l->out, report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
+    if (f->phase == RUN_HELD) {
+        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
+        if (!l->embedded)
+            fprintf(stderr, "bqfleet: held: more items failed than the spec tolerates, nothing more is written.\n"
+                            "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
+        else
+            fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; nothing was written\n");
+    }
+    live_end(l, code);
+}
+
+static void on_failed_written(void *arg, int64_t items, const struct error *err)
+{
+    struct live *l = arg;
+    if (err != NULL)
+        fprintf(stderr, "bqfleet: %s\n", err->text);
+    else if (items > 0)
+        log_info("%" PRId64 " failed items are in %s", items, l->env->settings->failed);
+    print_and_end(l);
+}
+
+void live_finish(struct live *l)
+{
+    l->over = true;
+    if (l->env->settings->failed != NULL && l->failed == NULL)
+        l->failed = failed_start(&l->setup.world, l->outbox, l->record, track_fold(l->track), l->env->settings->failed, on_failed_written, l);
+    else
+        print_and_end(l);
+}

@@ -1,0 +1,86 @@
+#include "coordinator/live.h"
+
+/* What progress shows of a command's run. */
+
+static const char *phase_of(const struct live *l)
+{
+    const struct fold *f = track_fold(l->track);
+    if (f->phase != RUN_ENDED)
+        return run_phase_name(f->phase);
+    return fold_settled(f) ? run_end_name(f->end) : "writing";
+}
+
+static int64_t in_flight(const struct live *l)
+{
+    int64_t sum = 0;
+    if (l->embedded) {
+        char waits[160];
+        l->own_worker(l, &sum, waits, sizeof(waits));
+        return sum;
+    }
+    if (l->presence == NULL || !presence_ready(l->presence))
+        return -1;
+    for (size_t i = 0; i < presence_count(l->presence); i++) {
+        struct presence_worker w;
+        presence_at(l->presence, i, &w);
+        if (w.live && strcmp(w.queue, l->record->queue) == 0)
+            sum += doc_int(w.said, "in_flight", 0);
+    }
+    return sum;
+}
+
+/* What workers wait for, when the coordinator itself does not. */
+static void ask_workers(const struct live *l, char *out, size_t size)
+{
+    const struct fold *f = track_fold(l->track);
+    int offering = 0;
+    if (f->phase != RUN_PUBLISHING && f->phase != RUN_WORKING)
+        return;
+    if (l->embedded) {
+        int64_t running;
+        l->own_worker(l, &running, out, size);
+        return;
+    }
+    if (l->presence == NULL || !presence_ready(l->presence))
+        return;
+    int live = presence_live(l->presence, l->record->queue, l->record->handler, &offering);
+    if (offering == 0)
+        snprintf(out, size, "a worker of queue %s that offers handler %s (%d live, none does)", l->record->queue, l->record->handler, live);
+    for (size_t i = 0; i < presence_count(l->presence) && out[0] == '\0'; i++) {
+        struct presence_worker w;
+        presence_at(l->presence, i, &w);
+        const char *what = doc_str(w.said, "waits_for", "");
+        if (w.live && what[0] && strcmp(w.queue, l->record->queue) == 0)
+            snprintf(out, size, "%s (worker %s)", what, w.name);
+    }
+}
+
+static void view(void *arg, struct progress_view *v)
+{
+    struct live *l = arg;
+    v->label = l->record ? l->record->batch : "";
+    v->phase = "opening";
+    v->total = l->expected;
+    if (l->track == NULL)
+        return;
+    const struct fold *f = track_fold(l->track);
+    v->phase = phase_of(l);
+    v->done = f->done;
+    v->failed = f->failed;
+    v->total = f->items >= 0 ? f->items : l->expected;
+    v->in_flight = in_flight(l);
+    track_waits_for(l->track, v->waits_for, sizeof(v->waits_for));
+    if (v->waits_for[0] == '\0')
+        ask_workers(l, v->waits_for, sizeof(v->waits_for));
+    if (v->waits_for[0] == '\0' && l->submit != NULL && f->phase == RUN_PUBLISHING) {
+        struct submit_state s;
+        submit_state(l->submit, &s);
+        snprintf(v->waits_for, sizeof(v->waits_for), "%s", s.waits_for);
+    }
+}
+
+void live_show_progress(struct live *l)
+{
+    if (l->progress == NULL)
+        l->progress = progress_start(l->setup.world.loop, l->env->settings->progress, l->env->env, view, l);
+}

@@ -1,0 +1,137 @@
+#include "coordinator/side.h"
+
+#include "common/base/log.h"
+
+#define SIDE_EXPIRES_MS (7 * INT64_C(86400000)) /* as shards do */
+
+struct side {
+    struct world world;
+    const struct record *record;
+    int64_t cut;
+    struct bq_ref ref;
+    struct buf rows;
+    char digest[65];
+    struct http_slice slice;
+    struct bq_call *call;
+    struct bq_job *job;
+    struct timer *timer;     /* when the rows did not fit: told on the next turn */
+    side_cb *cb;
+    void *arg;
+};
+
+bool side_needed(const struct fold *f, const struct fold_cut *cut)
+{
+    int64_t at = cut - f->cuts, exclusions = 0;
+    if (cut->loads > LIMIT_PARAM_LOADS)
+        return true;
+    for (size_t i = 0; i < f->load_count; i++)
+        if (f->loads[i].cut == at)
+            exclusions += (int64_t)f->loads[i].exclusion_count;
+    return exclusions > LIMIT_PARAM_LOADS;
+}
+
+void side_ref(const struct record *r, int64_t cut, struct bq_ref *out)
+{
+    char name[32]; /* in a shard's place among the run's tables, so that cleaning up finds it */
+    snprintf(name, sizeof(name), "side%06d", (int)(cut % 1000000));
+    record_shard_ref(r, name, out);
+}
+
+static int add_row(struct side *s, const char *kind, const char *load, int64_t number)
+{
+    return buf_printf(&s->rows, "{\"kind\":\"%s\",\"load\":\"%s\",\"number\":\"%" PRId64 "\"}\n", kind, load, number);
+}
+
+static int add_rows(struct side *s, const struct fold *f, const struct fold_cut *cut)
+{
+    for (size_t i = 0; i < f->load_count; i++) {
+        const struct fold_load *l = &f->loads[i];
+        if (l->cut != cut - f->cuts)
+            continue;
+        if (add_row(s, "load", l->id, l->rows) != 0)
+            return -1;
+        for (size_t x = 0; x < l->exclusion_count; x++)
+            if (add_row(s, "exclusion", l->id, f->exclusions[l->first_exclusion + x].item) != 0)
+                return -1;
+    }
+    return 0;
+}
+
+static void on_job(void *arg, const struct bq_job_result *r)
+{
+    struct side *s = arg;
+    s->job = NULL;
+    s->cb(s->arg, r->err, r->decided);
+}
+
+static void load(struct side *s)
+{
+    char base[JOB_BASE_SIZE];
+    job_base_side(base, s->record->run, s->cut);
+    struct bq_label labels[] = {{"bqfleet_run", s->record->run}, {"bqfleet_kind", "side"}};
+    AUTO(doc_free_auto) doc *configuration = bq_load_config(&s->ref);
+    s->slice = (struct http_slice){.data = s->rows.data, .len = s->rows.len};
+    struct bq_job_spec spec = {.id_base = base, .location = s->record->location[0] ? s->record->location : NULL, .configuration = configuration,
+                               .labels = labels, .label_count = ARRAY_LEN(labels), .digest = s->digest,
+                               .not_before_ms = s->record->created_ms, .media = &s->slice, .media_count = 1};
+    s->job = bq_job_start(s->world.bq, &spec, on_job, s);
+}
+
+static void on_table(void *arg, const struct bq_answer *a)
+{
+    struct side *s = arg;
+    s->call = NULL;
+    if (a->err != NULL && a->err->code != 409) {
+        s->cb(s->arg, a->err, false);
+        return;
+    }
+    load(s);
+}
+
+static void create(struct side *s)
+{
+    static const char *const columns[][2] = {{"kind", "STRING"}, {"load", "STRING"}, {"number", "INT64"}};
+    doc *fields = doc_array();
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++)
+        doc_add(fields, doc_set_str(doc_set_str(doc_object(), "name", columns[i][0]), "type", columns[i][1]));
+    AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", fields);
+    struct bq_label label = {"bqfleet_run", s->record->run};
+    struct bq_table_new t = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + SIDE_EXPIRES_MS,
+                             .labels = &label, .label_count = 1, .description = "Loads and exclusions of a bqfleet run's cut"};
+    s->call = bq_table_create(s->world.bq, &t, on_table, s);
+}
+
+static void too_many(void *arg)
+{
+    struct side *s = arg;
+    struct error err;
+    error_set(&err, ERR_FATAL, 0, "the cut's loads and exclusions need more than %d bytes", LIMIT_SIDE_BYTES);
+    s->cb(s->arg, &err, true);
+}
+
+struct side *side_start(const struct world *world, const struct record *r, const struct fold *f, const struct fold_cut *cut, side_cb *cb, void *arg)
+{
+    struct side *s = xcalloc(1, sizeof(*s));
+    *s = (struct side){.world = *world, .record = r, .cut = cut->number, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
+    side_ref(r, cut->number, &s->ref);
+    if (add_rows(s, f, cut) != 0) {
+        s->timer = timer_new(world->loop, too_many, s);
+        timer_set(s->timer, 0);
+        return s;
+    }
+    sha256_hex(s->rows.data, s->rows.len, s->digest);
+    s->digest[40] = '\0';
+    create(s);
+    return s;
+}
+
+void side_stop(struct side *s)
+{
+    if (s == NULL)
+        return;
+    bq_call_cancel(s->call);
+    bq_job_stop(s->job, false);
+    timer_free(s->timer);
+    buf_free(&s->rows);
+    free(s);
+}

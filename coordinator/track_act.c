@@ -1,0 +1,322 @@
+#include "common/base/log.h"
+#include "common/base/units.h"
+#include "coordinator/submit.h"
+#include "coordinator/track_internal.h"
+
+enum { NO_HURRY_MS = 60000, SECOND_JITTER_MS = 10000, TROUBLE_AGAIN_MS = 60000, LEFT_JITTER_MS = 1500 };
+
+/* --- deciding: a decision is a message, and takes effect when it is read back ----------------------------------------------------------------- */
+
+static void on_said(void *arg, int64_t offset, const struct error *err)
+{
+    struct said *s = arg;
+    s->letter = NULL;
+    s->offset = offset;
+    if (err != NULL)
+        track_tell_trouble(s->track, err);
+}
+
+/* Whether a message of that type may be written: none of ours is on its way or unread. */
+static bool may_say(const struct track *t, enum log_type type)
+{
+    return t->said[type].letter == NULL && t->said[type].offset < t->position;
+}
+
+static void say(struct track *t, struct log_msg *m)
+{
+    struct said *s = &t->said[m->type];
+    s->letter = outbox_log(t->o.outbox, t->record, m, on_said, s);
+}
+
+/*
+ * A submitter that is silent:
+ *   1. Its last message was read at 10:00. This coordinator's own clock says 10:05: it writes `abandon`.
+ *   2. The submitter was only asleep, and writes its seal. Whichever of the two is first in the log counts; the other is void, for all.
+ *   3. A coordinator that starts at 10:04 has not seen the silence itself, and begins to count when it has read the log to its end: clocks
+ *      of other machines decide nothing.
+ */
+static int64_t decide_abandon(struct track *t)
+{
+    int64_t left = WAIT_ABANDON - track_submitter_silent_ms(t);
+    if (left > 0 || !may_say(t, LOGM_ABANDON))
+        return i64_max(left, 1000);
+    struct log_msg m = {.type = LOGM_ABANDON, .text = "its submitter fell silent while it published"};
+    say(t, &m);
+    return NO_HURRY_MS;
+}
+
+static void decide_fatal(struct track *t)
+{
+    char text[256];
+    struct log_msg m = {.type = LOGM_FATAL, .text = text};
+    if (t->refused.kind != ERR_NONE)
+        snprintf(text, sizeof(text), "%.250s", t->refused.text);
+    else if (fold_must_stop(t->fold))
+        snprintf(text, sizeof(text), "stop_after: %" PRId64 " items failed in a row", t->fold->in_a_row);
+    else
+        return;
+    if (may_say(t, LOGM_FATAL))
+        say(t, &m);
+}
+
+/* Two coordinators may write cuts of one number at once: the first has it, the other is void and takes nothing. The next waits for this one's outcome,
+ * so that a slow target gets few large increments and not a queue. */
+static int64_t decide_cut(struct track *t)
+{
+    const struct fold *f = t->fold;
+    if (t->record->every_ms <= 0 || !fold_has_uncut(f) || fold_open_cut(f) != NULL || (f->phase != RUN_WORKING && f->phase != RUN_PUBLISHING))
+        return NO_HURRY_MS;
+    int64_t left = t->record->every_ms - (loop_now_us(t->loop) - t->cut_us) / US_PER_MS;
+    if (left > 0)
+        return left;
+    struct log_msg m = {.type = LOGM_CUT, .cut = f->run_cuts};
+    if (may_say(t, LOGM_CUT))
+        say(t, &m);
+    return NO_HURRY_MS;
+}
+
+/* --- items that nobody will ever report --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Lost items, in this order:
+ *   1. A worker commits an offset only when the item's manifest is in the log (or when the run was over or unknown to it).
+ *   2. The group has committed past every end that the seal names: so whatever manifest there will be of an item below them was written
+ *      before that answer.
+ *   3. Asked after that, the log's end lies behind all of them. Read to there, what is missing will never come: `lost`.
+ * Were the end asked for before the offsets, a manifest and its commit between the two would be taken for a loss.
+ */
+static void on_log_end(void *arg, int64_t low, int64_t high, const struct error *err)
+{
+    struct track *t = ticket_take(arg);
+    (void)low;
+    if (t == NULL)
+        return;
+    t->lost_ticket = NULL;
+    t->lost = err ? LOST_IDLE : LOST_READING;
+    t->lost_end = high;
+    timer_set(t->timer, 0);
+}
+
+static bool all_committed(const struct track *t, const int64_t *offsets, int32_t partitions)
+{
+    const struct fold *f = t->fold;
+    for (size_t i = 0; i < f->end_count; i++) {
+        int32_t p = f->ends[i].partition;
+        bool none_here = p < t->record->work_partitions && t->record->work_starts[p] >= f->ends[i].offset;
+        if (!none_here && (p >= partitions || offsets[p] < f->ends[i].offset))
+            return false;
+    }
+    return true;
+}
+
+static void on_committed(void *arg, const int64_t *offsets, int32_t partitions, const struct error *err)
+{
+    struct track *t = ticket_take(arg);
+    if (t == NULL)
+        return;
+    t->lost_ticket = NULL;
+    t->lost = LOST_IDLE;
+    if (err != NULL || !all_committed(t, offsets, partitions))
+        return;
+    char topic[TOPIC_SIZE];
+    topic_results(topic, t->world.prefix);
+    t->lost = LOST_END;
+    t->lost_ticket = ticket_new(t->o.outbox, t);
+    bus_watermarks(t->world.bus, topic, t->record->log_partition, on_log_end, t->lost_ticket);
+}
+
+static int64_t look_for_lost(struct track *t)
+{
+    int64_t now = loop_now_us(t->loop), quiet_ms = (now - i64_max(t->news_us, t->lost_asked_us)) / US_PER_MS;
+    if (quiet_ms < WAIT_LOST_CHECK)
+        return WAIT_LOST_CHECK - quiet_ms;
+    char topic[TOPIC_SIZE], group[TOPIC_SIZE];
+    topic_work(topic, t->world.prefix, t->record->queue);
+    group_of_queue(group, t->world.prefix, t->record->queue);
+    t->lost = LOST_OFFSETS;
+    t->lost_asked_us = now;
+    t->lost_ticket = ticket_new(t->o.outbox, t);
+    bus_committed(t->world.bus, group, topic, t->record->work_partitions, on_committed, t->lost_ticket);
+    return NO_HURRY_MS;
+}
+
+static int64_t decide_lost(struct track *t)
+{
+    const struct fold *f = t->fold;
+    if (f->phase != RUN_WORKING || f->done >= f->items)
+        return NO_HURRY_MS;
+    if (t->lost == LOST_IDLE)
+        return look_for_lost(t);
+    if (t->lost != LOST_READING || t->position < t->lost_end)
+        return NO_HURRY_MS;
+    t->lost = LOST_IDLE;
+    char text[256];
+    snprintf(text, sizeof(text), "%" PRId64 " items were taken from the queue and never reported; submit the batch again", f->items - f->done);
+    struct log_msg m = {.type = LOGM_LOST, .missing = f->items - f->done, .text = text};
+    if (may_say(t, LOGM_LOST))
+        say(t, &m);
+    return NO_HURRY_MS;
+}
+
+/* --- consolidating -------------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_consolidated(void *arg, const struct error *err)
+{
+    struct track *t = arg;
+    struct error copy = err ? *err : ERROR_INIT;
+    consolidate_stop(t->consolidate);
+    t->consolidate = NULL;
+    if (err == NULL) {
+        t->again_us = INT64_MAX; /* the outcome is in the log and will be read */
+        t->trouble[0] = '\0';
+    } else {
+        t->again_us = loop_now_us(t->loop) + TROUBLE_AGAIN_MS * US_PER_MS;
+        snprintf(t->trouble, sizeof(t->trouble), "%.250s", copy.text);
+        error_prefix(&copy, "run %s: its rows are staged, but cannot be consolidated from here", t->record->run);
+        error_reason(&copy, "consolidate");
+    }
+    track_moved(t);
+    if (err != NULL)
+        track_tell_trouble(t, &copy);
+}
+
+/* A run that replaces another one writes only after the older one's outcome: else the older's job might land on top of it. */
+static bool older_open(const struct track *t)
+{
+    if (t->record->replaces[0] == '\0')
+        return false;
+    const struct catalog_run *older = catalog_find(catalog_watch_runs(t->o.watch), t->record->replaces);
+    return older != NULL && older->standing == STANDING_OPEN;
+}
+
+static int64_t wait_of(const struct track *t)
+{
+    if (t->o.role == TRACK_FIRST)
+        return 0;
+    int64_t base = submit_left(t->record) ? 0 : WAIT_SECOND_COORDINATOR;
+    return base + (int64_t)rnd_below(t->world.rnd, submit_left(t->record) ? LEFT_JITTER_MS : SECOND_JITTER_MS);
+}
+
+static int64_t consolidate_next(struct track *t)
+{
+    const struct fold_cut *cut = fold_open_cut(t->fold);
+    int64_t at = cut ? cut - t->fold->cuts : -1, now = loop_now_us(t->loop);
+    if (at != t->cut_at) { /* settled by whomever, or a new one */
+        consolidate_stop(t->consolidate);
+        t->consolidate = NULL;
+        t->cut_at = at;
+        t->again_us = 0;
+    }
+    t->waits_for_older = cut != NULL && older_open(t);
+    if (cut == NULL || t->consolidate != NULL)
+        return NO_HURRY_MS;
+    if (t->waits_for_older)
+        return 1000;
+    if (t->again_us > now)
+        return t->again_us == INT64_MAX ? NO_HURRY_MS : (t->again_us - now) / US_PER_MS + 1;
+    if (t->world.bq == NULL && t->record->has_target) /* left to those who have BigQuery */
+        return NO_HURRY_MS;
+    if (cut->shard >= 0) {
+        struct error err;
+        error_set(&err, ERR_FATAL, 0, "the run has a cut of a single shard, which only a later version can consolidate");
+        on_consolidated(t, &err);
+        return NO_HURRY_MS;
+    }
+    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .record = t->record, .fold = t->fold, .cut = cut,
+                                    .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0};
+    t->consolidate = consolidate_start(&o, on_consolidated, t);
+    track_moved(t);
+    return NO_HURRY_MS;
+}
+
+/* --- copies for those who follow `batches` only ------------------------------------------------------------------------------------------------ */
+
+static void on_state_copied(void *arg, int64_t offset, const struct error *err)
+{
+    struct track *t = arg;
+    (void)offset;
+    t->copy = NULL;
+    if (err != NULL)
+        log_warn("run %s: its state could not be copied: %s", t->record->run, err->text);
+    track_moved(t);
+}
+
+static void on_end_copied(void *arg, int64_t offset, const struct error *err)
+{
+    on_state_copied(arg, offset, err);
+    ((struct track *)arg)->end_copied = true;
+}
+
+static void copy_state(struct track *t)
+{
+    const struct fold *f = t->fold;
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
+    if (t->copy != NULL || known == NULL || (known->paused == f->paused && known->parallel == f->parallel) ||
+        (t->state_paused == f->paused && t->state_parallel == f->parallel))
+        return;
+    t->state_paused = f->paused;
+    t->state_parallel = f->parallel;
+    t->copy = outbox_batches(t->o.outbox, catalog_state_key(t->record->run), catalog_state_value(f->paused, f->parallel), on_state_copied, t);
+}
+
+static void copy_end(struct track *t)
+{
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
+    if (t->end_copied || t->copy != NULL)
+        return;
+    if (known != NULL && known->end != NULL) { /* another coordinator did */
+        t->end_copied = true;
+        return;
+    }
+    t->copy = outbox_batches(t->o.outbox, catalog_end_key(t->record->run), catalog_end_value(t->fold, loop_wall_ms(t->loop)), on_end_copied, t);
+}
+
+static void on_cleaned(void *arg, int dropped)
+{
+    struct track *t = arg;
+    (void)dropped;
+    t->cleaned = true;
+    cleanup_stop(t->cleanup);
+    t->cleanup = NULL;
+    track_moved(t);
+}
+
+/* The end goes out first: workers still load into the shards of a run that they do not know to be over. An adopted run's shards are its heir's. */
+static void finish(struct track *t)
+{
+    copy_end(t);
+    if (!t->end_copied || t->cleaned || t->cleanup != NULL)
+        return;
+    if (t->fold->end == END_ADOPTED)
+        t->cleaned = true;
+    else
+        t->cleanup = cleanup_start(&t->world, t->record, t->fold, on_cleaned, t);
+}
+
+int64_t track_act(struct track *t)
+{
+    const struct fold *f = t->fold;
+    int64_t again = NO_HURRY_MS;
+    if (f->phase != RUN_ENDED) {
+        decide_fatal(t);
+        if (f->phase == RUN_PUBLISHING)
+            again = i64_min(again, decide_abandon(t));
+        again = i64_min(again, decide_cut(t));
+        again = i64_min(again, decide_lost(t));
+    }
+    again = i64_min(again, consolidate_next(t));
+    copy_state(t);
+    if (fold_settled(f))
+        finish(t);
+    return i64_max(again, 0);
+}
+
+void track_act_stop(struct track *t)
+{
+    for (int i = 0; i < LOGM_TYPES; i++)
+        letter_forget(t->said[i].letter);
+    ticket_forget(t->lost_ticket);
+    consolidate_stop(t->consolidate);
+    letter_forget(t->copy);
+    cleanup_stop(t->cleanup);
+}

@@ -1,0 +1,55 @@
+#ifndef BQF_COORDINATOR_TRACK_INTERNAL_H
+#define BQF_COORDINATOR_TRACK_INTERNAL_H
+
+#include "coordinator/cleanup.h"
+#include "coordinator/consolidate.h"
+#include "coordinator/track.h"
+
+/* How far the search for lost items is; see decide_lost. */
+enum lost_step { LOST_IDLE, LOST_OFFSETS, LOST_END, LOST_READING };
+
+/* A message this tracker wrote: not again before it was read back. */
+struct said { struct track *track; struct letter *letter; int64_t offset; };
+
+struct track {
+    struct track_options o;
+    struct track_events events;
+    void *arg;
+    struct world world;
+    struct loop *loop;
+    struct record *record;
+    struct fold *fold;
+    struct bus_follow *follow;
+    struct timer *timer;
+    int64_t position;          /* the log was delivered up to here */
+    bool live, unknown, broken, moved;
+    struct error refused;      /* why the fold refused a message */
+    int64_t alive_us;          /* when the submitter's last message was read; at least when the log's end was reached */
+    int64_t news_us;           /* when the run's last message was read */
+    int64_t cut_us;            /* when its last cut was read */
+    struct said said[LOGM_TYPES];
+    /* lost */
+    enum lost_step lost;
+    struct ticket *lost_ticket;
+    int64_t lost_end, lost_asked_us;
+    /* consolidation of fold->cuts[cut_at] */
+    struct consolidate *consolidate;
+    int64_t cut_at;
+    int first_try;             /* of the first cut */
+    int64_t again_us;          /* not before, after this process's own trouble; 0: at once */
+    char trouble[256];
+    bool waits_for_older;
+    /* copies, cleaning */
+    struct letter *copy;
+    bool end_copied, cleaned;
+    bool state_paused; int64_t state_parallel; /* as copied last */
+    struct cleanup *cleanup;
+};
+
+/* track_act.c: does whatever is due. Returns milliseconds until it wants to be called again. */
+int64_t track_act(struct track *);
+void track_act_stop(struct track *);
+void track_moved(struct track *);
+void track_tell_trouble(struct track *, const struct error *);
+
+#endif
