@@ -1,0 +1,113 @@
+#ifndef BQF_TESTS_BQMODEL_H
+#define BQF_TESTS_BQMODEL_H
+
+#include "common/base/rnd.h"
+#include "common/bq/bq.h"
+
+/*
+ * A model of BigQuery for tests: tables and rows, atomic loads, jobs whose ids are used once and whose states take time, and of SQL exactly
+ * the statements the product emits. It stands on a loop, real or virtual, and is reached in process (bqmodel_http) or on a socket
+ * (bqmodel_serve). What it does not know, it refuses: a statement of another shape fails its job and is remembered. Loop thread only.
+ *
+ * A statement reads one snapshot when it begins to run and writes when it ends. Two that change or delete rows of one table conflict: the one that
+ * ends later runs anew, three times at most. Those that only insert never conflict, as in BigQuery. (BigQuery decides by partition, the model by
+ * table.)
+ */
+struct bqmodel;
+
+struct bqmodel_options {
+    const char *project;   /* of names given as "dataset.table"; NULL: "local" */
+    const char *location;  /* NULL: "US", and jobs are found without naming it; else only with it */
+    /* Milliseconds; 0: the default; negative: none. */
+    int64_t latency_ms;    /* of a request, both ways together: 2 */
+    int64_t pending_ms;    /* of a job before it may run: 2 */
+    int64_t load_ms;       /* a load's run: 5 */
+    int64_t dml_ms;        /* a statement's run: 10 */
+    struct rnd *rnd;       /* spreads all of these from half to one and a half; NULL: they are exact */
+    int mutating_at_once;  /* UPDATE, DELETE, MERGE running on one table: 2 */
+    int mutating_queued;   /* pending besides; the next one fails at once: 20 */
+    int page_rows;         /* rows of one answer at most: 10,000 */
+    /* Rows that pass every check of ours and that BigQuery refuses all the same. NULL: those whose text contains "bqmodel-reject". */
+    bool (*reject)(void *arg, const char *table, const char *line, size_t len);
+    void *reject_arg;
+};
+struct bqmodel *bqmodel_new(struct loop *, const struct bqmodel_options *); /* options may be NULL */
+void bqmodel_free(struct bqmodel *);
+
+/* The model as a transport, for any host. Freed with the model, not by http_free (which only drops what is under way). */
+struct http *bqmodel_http(struct bqmodel *);
+/* On a socket, with control endpoints (below). port 0: any. Real loops only. The port, or -1. */
+int bqmodel_serve(struct bqmodel *, const char *address, int port, struct error *);
+
+/* --- tables. Names: "dataset.table" or "project.dataset.table" ----------------------------------------------------------------------------- */
+
+void bqmodel_add_dataset(struct bqmodel *, const char *name); /* "dataset" or "project.dataset"; one that exists is left alone */
+/* fields: as schema_parse takes them, e.g. "k:STRING REQUIRED, v:INT64". Makes the dataset too. A bad schema or an existing table aborts. */
+void bqmodel_add_table(struct bqmodel *, const char *table, const char *fields);
+/* rows: a JSON array of objects, checked as a load checks them; a bad one aborts, saying why. */
+void bqmodel_insert(struct bqmodel *, const char *table, const char *rows);
+/* The rows in the order they came, as an array of objects (the caller frees); NULL: no such table. INT64, FLOAT64, BOOL and JSON are
+ * values of JSON, NaN and infinities their names; the others are texts: "2024-01-31", "2024-01-31T12:00:00.5", TIMESTAMP with a Z, NUMERIC "1.5". */
+doc *bqmodel_rows(struct bqmodel *, const char *table);
+int64_t bqmodel_count(struct bqmodel *, const char *table); /* rows; -1: no such table */
+bool bqmodel_has_table(struct bqmodel *, const char *table);
+doc *bqmodel_tables(struct bqmodel *); /* all "project.dataset.table", sorted; the caller frees */
+void bqmodel_drop_table(struct bqmodel *, const char *table);
+void bqmodel_expire(struct bqmodel *, const char *table); /* its time is over now */
+
+/* --- jobs ------------------------------------------------------------------------------------------------------------------------------------ */
+
+/* The job's resource, as jobs.get gives it (the caller frees); NULL: none. */
+doc *bqmodel_job(struct bqmodel *, const char *job_id);
+doc *bqmodel_jobs(struct bqmodel *); /* all of them, in the order of their creation; the caller frees */
+/* The first statement that was of no shape the product emits, or NULL: tests assert NULL. */
+const char *bqmodel_unknown_statement(const struct bqmodel *);
+
+struct bqmodel_counters {
+    int64_t requests;        /* that arrived */
+    int64_t requests_at_once;/* the most */
+    int64_t loads, queries;  /* jobs inserted */
+    int64_t merges, inserts, deletes, gives_up; /* of the queries: MERGE (replace too), INSERT, DELETE, SELECT ERROR */
+    int64_t failed;          /* jobs that ended with an error */
+    int64_t duplicates;      /* jobs.insert under an id that is taken */
+    int64_t loads_at_once, dml_at_once; /* running, the most on one table */
+    int64_t reruns;          /* of statements that lost a conflict */
+    int64_t faults;          /* that struck */
+};
+const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *);
+
+/* --- faults ---------------------------------------------------------------------------------------------------------------------------------- */
+
+enum bqmodel_fault_kind {
+    BQMODEL_LOSE_REPLY,   /* executed, then the connection drops */
+    BQMODEL_DROP_BEFORE,  /* the connection drops, nothing was executed */
+    BQMODEL_STATUS,       /* answers status, reason, message (or body as it is) */
+    BQMODEL_DELAY,        /* the answer comes ms later; the request was executed at once */
+    BQMODEL_JOB_ERROR,    /* the job ends with this reason and message, having done nothing */
+    BQMODEL_JOB_SLOW,     /* the job runs ms longer */
+    BQMODEL_JOB_PENDING,  /* the job is pending ms longer */
+    BQMODEL_KEEP_FEWER,   /* a resumable PUT: only `bytes` of its chunk are kept */
+    BQMODEL_SESSION_GONE, /* a resumable PUT: its session is no more; status 404 or 410 */
+};
+struct bqmodel_fault {
+    /* A piece of the id of the job concerned, or: for requests, of "METHOD path?query"; for jobs, of "LOAD p.d.t", "MERGE p.d.t"... "": all. */
+    const char *match;
+    enum bqmodel_fault_kind kind;
+    int skip;              /* so many that match are spared first */
+    int times;             /* 0: once; negative: for ever */
+    int status;            /* STATUS: 503; SESSION_GONE: 404 */
+    const char *reason, *message;
+    const char *body;      /* STATUS: instead of BigQuery's JSON: a proxy's page */
+    bool executed;         /* STATUS: the request was executed all the same */
+    int64_t ms, bytes;
+};
+/* Texts are copied. The first that matches and is not spent or sparing strikes a request; kinds of jobs and of requests are looked for apart. */
+void bqmodel_fault(struct bqmodel *, const struct bqmodel_fault *);
+/* From JSON: {"match","kind":"lose_reply","skip","times",...}: 0, or -1 with ERR_USAGE. */
+int bqmodel_fault_doc(struct bqmodel *, const doc *, struct error *);
+void bqmodel_clear_faults(struct bqmodel *);
+
+/* Control endpoints of the socket: POST /control/table {"ref","schema":{"fields"},"rows"}, GET /control/rows?table=, POST /control/fault,
+ * POST /control/clear-faults, GET /control/counters, POST /control/expire?table=. */
+
+#endif

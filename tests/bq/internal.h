@@ -1,0 +1,263 @@
+#ifndef BQF_TESTS_BQ_INTERNAL_H
+#define BQF_TESTS_BQ_INTERNAL_H
+
+#include "common/base/schema.h"
+#include "common/net/http_server.h"
+#include "tests/bq/bqmodel.h"
+
+#include <sys/queue.h>
+#include <uthash.h>
+
+/* What the files of the model share. */
+
+/* --- values ---------------------------------------------------------------------------------------------------------------------------------- */
+
+/* One value of a row, as text in one canonical form for each type, so that equal values have equal texts: NULL; INT64, NUMERIC in decimal;
+ * TIMESTAMP in microseconds; BYTES in base64; ARRAY, STRUCT and JSON as JSON. */
+struct cell { const char *text; size_t len; }; /* text NULL: NULL */
+struct row { size_t count; struct cell cells[]; }; /* the texts follow in the same block */
+
+/* A JSON value as a load takes it, in its canonical form: a new reference, or NULL with `why`. */
+doc *value_clean(const struct field *, const doc *in, struct error *why);
+/* One element, or a column that is not repeated. */
+doc *value_clean_one(const struct field *, const doc *in, struct error *why);
+doc *value_clean_time(enum field_type, const char *text, size_t len); /* DATE, DATETIME, TIME, TIMESTAMP; NULL: it is none */
+char *value_timestamp_text(int64_t us);                               /* "2024-01-31T00:00:00.5Z"; the caller frees */
+/* The canonical text of a clean value; NULL for NULL. The caller frees. */
+char *value_text(const struct field *, const doc *clean, size_t *len);
+doc *value_doc(const struct field *, const struct cell *);            /* as bqmodel_rows gives it */
+doc *value_rest(const struct field *, const struct cell *, bool int64_timestamp); /* {"v":...} */
+/* <0, 0, >0 for values of one scalar type that are not NULL. FLOAT64: NaN below everything. */
+int value_compare(const struct field *, const struct cell *, const struct cell *);
+bool value_is_nan(const struct cell *);
+
+struct row *row_new(const struct cell *cells, size_t count);
+/* One JSON object as a load takes it. NULL with `why`. unknown_ok: other names are passed over. */
+struct row *row_read(const struct schema *, const doc *object, bool unknown_ok, struct error *why);
+
+/* --- tables ---------------------------------------------------------------------------------------------------------------------------------- */
+
+struct mtable {
+    struct mtable *next;
+    struct bq_ref ref;
+    struct schema *schema;
+    doc *body;               /* as it was created: labels, partitioning */
+    struct row **rows;
+    size_t count, cap;
+    int64_t created_ms, modified_ms, expires_ms; /* wall clock; expires 0: never */
+    uint64_t incarnation;    /* another one each time a table of that name is made */
+    uint64_t mutations;      /* statements that changed or deleted rows */
+    uint64_t version;        /* of anything: the etag */
+};
+struct mdataset { struct mdataset *next; char project[64], name[256]; };
+
+struct mdataset *model_dataset(struct bqmodel *, const char *project, const char *name);
+struct mdataset *model_dataset_add(struct bqmodel *, const char *project, const char *name);
+struct mtable *model_table(struct bqmodel *, const struct bq_ref *); /* NULL when there is none, or it has expired */
+/* NULL with an error when the schema is bad. body: a table resource. */
+struct mtable *model_table_add(struct bqmodel *, const struct bq_ref *, const doc *body, struct error *);
+void model_table_drop(struct bqmodel *, struct mtable *);
+void model_sweep(struct bqmodel *); /* drops what has expired */
+void mtable_append(struct mtable *, struct row *); /* takes it over */
+void mtable_empty(struct mtable *);
+doc *mtable_resource(struct bqmodel *, const struct mtable *);
+struct bq_ref model_ref(const struct bqmodel *, const char *text); /* aborts on nonsense */
+
+/* --- statements ------------------------------------------------------------------------------------------------------------------------------ */
+
+struct names { char **at; size_t count; };
+void names_add(struct names *, const char *, size_t);
+void names_free(struct names *);
+bool names_equal(const struct names *, const struct names *);
+
+enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_ERROR };
+enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
+struct term { enum term_form form; char *column; };
+struct fence { bool present; struct bq_ref table; int64_t slot; char *token; };
+
+struct stmt {
+    enum stmt_kind kind;
+    struct bq_ref target;
+    struct names columns, types, keys, on, set;
+    struct bq_ref *shards; size_t shard_count;
+    bool by_side, exclusions, guarded;
+    struct bq_ref side;
+    struct term *order; size_t order_count;
+    char *part_column;        /* NULL: the MERGE is not pruned */
+    struct fence fence;
+    char *error;              /* STMT_ERROR */
+};
+/* NULL: it is of no shape we know; *at is where it stopped fitting. */
+struct stmt *stmt_parse(const char *sql, const char **at);
+void stmt_free(struct stmt *);
+const char *stmt_type(const struct stmt *); /* "MERGE" */
+static inline bool stmt_mutates(const struct stmt *s) { return s->kind == STMT_MERGE || s->kind == STMT_REPLACE || s->kind == STMT_EMPTY; }
+
+/* What a statement will do, computed on a snapshot. */
+struct effects {
+    uint64_t incarnation, mutations;       /* of the target when it was read */
+    size_t *changed; struct row **into; size_t changed_count; /* rows by index, and what they become; NULL: deleted */
+    struct row **added; size_t added_count;
+    int64_t inserted, updated, deleted;
+};
+/* 0; -1 with an error whose reason is BigQuery's. */
+int stmt_run(struct bqmodel *, const struct stmt *, const doc *params, struct effects *, struct error *);
+void effects_apply(struct mtable *, struct effects *); /* moves the rows */
+void effects_free(struct effects *);
+
+/* --- jobs ------------------------------------------------------------------------------------------------------------------------------------ */
+
+enum job_state { JOB_PENDING, JOB_RUNNING, JOB_DONE };
+struct mjob {
+    TAILQ_ENTRY(mjob) link, active; /* active: until it is done */
+    UT_hash_handle hh;
+    struct bqmodel *model;
+    char *id, *project, *name; /* name: "project:id" */
+    doc *configuration;
+    bool is_load;
+    enum job_state state;
+    struct timer *timer;
+    bool pended;                    /* its pending time is over: it waits for a place */
+    struct bq_ref target;           /* what it writes; table "" when nothing */
+    struct stmt *stmt;              /* queries */
+    struct effects effects;
+    struct error outcome;           /* kind ERR_NONE: well; reason and text are BigQuery's */
+    doc *details;                   /* status.errors, when there are more than the one */
+    struct error planned;           /* a fault: what it will end with */
+    int64_t slower_ms;
+    int reruns;
+    char *media; size_t media_len;  /* loads */
+    int64_t created_ms, started_ms, ended_ms, output_rows, input_bytes;
+    TAILQ_HEAD(, waiter) waiters;   /* getQueryResults */
+};
+TAILQ_HEAD(mjobs, mjob);
+
+struct mjob *model_job(struct bqmodel *, const char *project, const char *id);
+/* body: {"jobReference","configuration"}. media is copied (NULL: none). NULL with an error: code is the HTTP status, reason BigQuery's. */
+struct mjob *model_job_insert(struct bqmodel *, const char *project, const doc *body, const char *media, size_t media_len, struct error *);
+void model_job_cancel(struct mjob *);
+doc *mjob_resource(const struct mjob *);
+void mjob_free(struct mjob *);
+int http_status_of(const char *reason);
+/* A load's work: 0, or -1 with job->outcome and job->details. */
+int load_run(struct mjob *);
+
+/* --- requests -------------------------------------------------------------------------------------------------------------------------------- */
+
+struct mrequest {
+    const char *method, *path, *query; /* path decoded; query as sent, "" when there is none */
+    const char *origin;                /* "http://host:port" */
+    const char *(*header)(const struct mrequest *, const char *name);
+    void *header_arg;
+    const char *body; size_t len;
+};
+struct mreply {
+    int status;      /* 0: the connection drops */
+    char *header;    /* "Name: value" besides the usual ones, or NULL */
+    char *body;      /* NULL: empty */
+};
+/* An answer that may come later. The exchange is gone afterwards. */
+struct exchange {
+    struct bqmodel *model;
+    void (*answer)(struct exchange *, struct mreply *); /* by the transport; frees nothing of the reply */
+    void (*release)(struct exchange *); /* of what the transport's structure holds; may be NULL */
+    TAILQ_ENTRY(exchange) link;
+    struct timer *timer;       /* delays the answer */
+    struct mreply reply;       /* while it waits */
+    int64_t delay_us;
+    bool open;                 /* being handled: counted in requests_now */
+    bool delivering, detached; /* in its own callback; out of all lists */
+    bool lose;                 /* a fault: no answer */
+    struct mreply instead;     /* a fault: this answer, when its status is not 0 */
+    struct waiter *waiter;
+};
+struct waiter {
+    TAILQ_ENTRY(waiter) link;
+    struct mjob *job;
+    struct exchange *x;
+    struct timer *timer; /* the end of its patience */
+};
+/* size: of the transport's structure that begins with it. delay_us: of every answer. */
+struct exchange *exchange_new(struct bqmodel *, void (*answer)(struct exchange *, struct mreply *), size_t size, int64_t delay_us);
+void exchange_abandon(struct exchange *); /* frees it */
+void exchange_deliver(void *exchange);    /* its reply, now; frees it */
+void model_handle(struct exchange *, const struct mrequest *);
+
+/* By the handlers: each answers exactly once. Takes over the doc. */
+void reply_doc(struct exchange *, int status, doc *);
+void reply_error(struct exchange *, int status, const char *reason, const char *fmt, ...) PRINTF_LIKE(4, 5);
+void reply_raw(struct exchange *, int status, char *header, char *body); /* takes both over */
+char *error_body(int status, const char *reason, const char *message);
+bool query_value(const struct mrequest *, const char *name, char *out, size_t size); /* decoded */
+int64_t query_int(const struct mrequest *, const char *name, int64_t fallback);
+
+/* segs: the path behind /projects/, in pieces. */
+#define SEGMENTS_MAX 8
+struct route { const struct mrequest *r; char *copy; const char *seg[SEGMENTS_MAX]; size_t count; };
+void rest_tables(struct exchange *, const struct route *);  /* P/datasets... */
+void rest_jobs(struct exchange *, const struct route *);    /* P/jobs..., P/queries... */
+void rest_upload(struct exchange *, const struct route *);  /* P/jobs below /upload */
+void reply_job(struct exchange *, const struct mjob *);
+void waiters_wake(struct mjob *);
+void waiter_free(struct waiter *);
+
+/* The JSON part of a multipart body, and the other; false: it is no such body. */
+bool multipart_split(const char *content_type, const char *body, size_t len, struct cell *json, struct cell *media);
+/* The id of the job a request concerns ("" when it concerns none). */
+void request_job_id(struct bqmodel *, const struct mrequest *, char *out, size_t size);
+
+struct session {
+    struct session *next;
+    uint64_t id;
+    char *project;
+    doc *job;
+    char *data; size_t len, cap;
+    int64_t total;     /* -1: unknown */
+    char *answer;      /* once it is finished */
+    int status;
+};
+void session_free(struct session *);
+
+/* --- faults ---------------------------------------------------------------------------------------------------------------------------------- */
+
+struct fault {
+    TAILQ_ENTRY(fault) link;
+    struct bqmodel_fault f; /* its texts are owned */
+};
+TAILQ_HEAD(faults, fault);
+enum fault_group { FAULT_REQUEST, FAULT_JOB, FAULT_KEEP, FAULT_GONE };
+/* The fault that strikes now, or NULL; counted. Valid until the next call. */
+const struct bqmodel_fault *fault_take(struct bqmodel *, enum fault_group, const char *subject, const char *job_id);
+/* The next one behind *last (NULL at first), for what several may strike at once. */
+const struct bqmodel_fault *fault_next(struct bqmodel *, enum fault_group, const char *subject, const char *job_id, struct fault **last);
+
+/* --- the model ------------------------------------------------------------------------------------------------------------------------------- */
+
+struct inproc;
+struct bqmodel {
+    struct loop *loop;
+    struct bqmodel_options o;
+    char *project, *location;
+    bool needs_location;
+    struct mdataset *datasets;
+    struct mtable *tables;
+    struct mjobs jobs, active;
+    struct mjob *index;      /* by name */
+    struct session *sessions;
+    struct faults faults;
+    struct bqmodel_counters counters;
+    int64_t requests_now;
+    uint64_t next_id;
+    char *unknown;
+    bool tell;               /* unknown statements go to stderr */
+    TAILQ_HEAD(, exchange) exchanges; /* with an answer to come */
+    struct inproc *inproc;
+    struct http_server *server;
+    int port;
+};
+int64_t model_spread_us(struct bqmodel *, int64_t ms); /* milliseconds, spread by the options' rnd */
+void inproc_free(struct inproc *);
+void server_close(struct bqmodel *);
+bool control_handle(struct exchange *, const struct mrequest *); /* false: not one of its paths */
+
+#endif

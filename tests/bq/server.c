@@ -1,0 +1,159 @@
+#include "tests/bq/internal.h"
+
+#define MAX_BODY (512 * 1024 * 1024) /* bytes of a request */
+
+/* The model on a socket. */
+
+struct served {
+    struct exchange x; /* first */
+    struct http_exchange *http;
+};
+
+static void answer(struct exchange *x, struct mreply *r)
+{
+    struct http_exchange *http = ((struct served *)(void *)x)->http;
+    if (r->status == 0) { /* cut short rather than dropped: a client may send again by itself what was dropped before the first byte */
+        static const char *const cut[] = {"Content-Length: 1000", "Connection: close", NULL};
+        http_exchange_answer(http, 200, cut, "{", 1);
+        return;
+    }
+    bool typed = r->header && strncmp(r->header, "Content-Type", 12) == 0;
+    const char *headers[3] = {r->header, NULL, NULL};
+    if (!typed)
+        headers[r->header != NULL] = "Content-Type: application/json; charset=UTF-8";
+    http_exchange_answer(http, r->status, headers, r->body ? r->body : "", r->body ? strlen(r->body) : 0);
+}
+
+static const char *header(const struct mrequest *r, const char *name)
+{
+    return http_exchange_header(r->header_arg, name);
+}
+
+static void on_request(void *arg, struct http_exchange *http, const struct http_server_request *given)
+{
+    struct bqmodel *m = arg;
+    const char *host = http_exchange_header(http, "Host"), *query = strchr(given->target, '?');
+    AUTO(free_ptr) char *origin = xasprintf("http://%s", host ? host : "localhost");
+    struct served *s = (struct served *)(void *)exchange_new(m, answer, sizeof(*s), model_spread_us(m, m->o.latency_ms));
+    s->http = http;
+    struct mrequest r = {.method = given->method, .path = given->path, .query = query ? query + 1 : "", .origin = origin, .header = header,
+                         .header_arg = http, .body = given->body, .len = given->body_len};
+    model_handle(&s->x, &r);
+}
+
+int bqmodel_serve(struct bqmodel *m, const char *address, int port, struct error *err)
+{
+    assert(m->server == NULL);
+    m->server = http_server_new(m->loop, address, port, MAX_BODY, on_request, m, err);
+    m->tell = m->server != NULL;
+    return m->server ? http_server_port(m->server) : -1;
+}
+
+void server_close(struct bqmodel *m)
+{
+    http_server_free(m->server);
+    m->server = NULL;
+}
+
+/* --- control --------------------------------------------------------------------------------------------------------------------------------- */
+
+static void control_table(struct exchange *x, const doc *d)
+{
+    struct bqmodel *m = x->model;
+    struct error err = ERROR_INIT;
+    struct bq_ref ref;
+    if (bq_ref_parse(doc_str(d, "ref", ""), m->project, &ref, &err)) {
+        reply_error(x, 400, "invalid", "%s", err.text);
+        return;
+    }
+    model_dataset_add(m, ref.project, ref.dataset);
+    struct mtable *t = model_table(m, &ref);
+    if (t == NULL && (t = model_table_add(m, &ref, d, &err)) == NULL) {
+        reply_error(x, 400, "invalid", "%s", err.text);
+        return;
+    }
+    const doc *rows = doc_get(d, "rows");
+    for (size_t i = 0; i < doc_len(rows); i++) {
+        struct row *row = row_read(t->schema, doc_at(rows, i), false, &err);
+        if (row == NULL) {
+            reply_error(x, 400, "invalid", "row %zu: %s", i, err.text);
+            return;
+        }
+        mtable_append(t, row);
+    }
+    t->version++;
+    reply_doc(x, 200, mtable_resource(m, t));
+}
+
+static doc *counters_doc(const struct bqmodel *m)
+{
+    const struct bqmodel_counters *c = &m->counters;
+    const struct { const char *name; int64_t value; } rows[] = {
+        {"requests", c->requests}, {"requests_at_once", c->requests_at_once}, {"loads", c->loads}, {"queries", c->queries}, {"merges", c->merges},
+        {"inserts", c->inserts}, {"deletes", c->deletes}, {"gives_up", c->gives_up}, {"failed", c->failed}, {"duplicates", c->duplicates},
+        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults},
+    };
+    doc *out = doc_object(), *jobs = doc_array();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        doc_set_int(out, rows[i].name, rows[i].value);
+    doc_set(out, "unknown_statement", m->unknown ? doc_string(m->unknown) : doc_null());
+    const struct mjob *j;
+    TAILQ_FOREACH(j, &m->jobs, link)
+    {
+        AUTO(doc_free_auto) doc *whole = mjob_resource(j);
+        const doc *labels = doc_get(j->configuration, "labels"), *error = doc_get(whole, "status.errorResult");
+        doc *one = doc_set_str(doc_set_str(doc_object(), "id", j->id), "state", doc_str(whole, "status.state", ""));
+        doc_set_str(one, "kind", j->is_load ? "LOAD" : j->stmt ? stmt_type(j->stmt) : "?");
+        doc_set(one, "labels", labels ? doc_copy(labels) : doc_object());
+        doc_add(jobs, doc_set(one, "error", error ? doc_copy(error) : doc_null()));
+    }
+    return doc_set(out, "jobs", jobs);
+}
+
+static void named_table(struct exchange *x, const struct mrequest *r, bool expire)
+{
+    char name[640];
+    struct bq_ref ref;
+    struct error err = ERROR_INIT;
+    query_value(r, "table", name, sizeof(name));
+    if (bq_ref_parse(name, x->model->project, &ref, &err)) {
+        reply_error(x, 400, "invalid", "%s", err.text);
+    } else if (!bqmodel_has_table(x->model, name)) {
+        reply_error(x, 404, "notFound", "Not found: Table %s", name);
+    } else if (expire) {
+        bqmodel_expire(x->model, name);
+        reply_doc(x, 200, doc_object());
+    } else {
+        reply_doc(x, 200, bqmodel_rows(x->model, name));
+    }
+}
+
+bool control_handle(struct exchange *x, const struct mrequest *r)
+{
+    if (strncmp(r->path, "/control/", 9) != 0)
+        return false;
+    const char *what = r->path + 9;
+    bool post = strcmp(r->method, "POST") == 0;
+    struct error err = ERROR_INIT;
+    AUTO(doc_free_auto) doc *d = post && r->len > 0 ? doc_parse(r->body, r->len, "request", &err) : NULL;
+    if (post && err.kind != ERR_NONE) {
+        reply_error(x, 400, "parseError", "%s", err.text);
+    } else if (post && strcmp(what, "table") == 0) {
+        control_table(x, d);
+    } else if (post && strcmp(what, "fault") == 0) {
+        if (bqmodel_fault_doc(x->model, d, &err))
+            reply_error(x, 400, "invalid", "%s", err.text);
+        else
+            reply_doc(x, 200, doc_object());
+    } else if (post && strcmp(what, "clear-faults") == 0) {
+        bqmodel_clear_faults(x->model);
+        reply_doc(x, 200, doc_object());
+    } else if (strcmp(what, "rows") == 0 || strcmp(what, "expire") == 0) {
+        named_table(x, r, strcmp(what, "expire") == 0);
+    } else if (strcmp(what, "counters") == 0) {
+        reply_doc(x, 200, counters_doc(x->model));
+    } else {
+        reply_error(x, 404, "notFound", "there is no %s", r->path);
+    }
+    return true;
+}

@@ -1,0 +1,275 @@
+#include "tests/bq/sql_exec.h"
+
+/* What a statement makes of its target. */
+
+/* An array that grows at 0, 1, 3, 7... elements, to twice and one more. */
+static bool is_full(size_t count)
+{
+    return (count & (count + 1)) == 0;
+}
+
+static void change(struct effects *e, size_t index, struct row *into)
+{
+    if (is_full(e->changed_count)) {
+        e->changed = xreallocarray(e->changed, e->changed_count * 2 + 1, sizeof(*e->changed));
+        e->into = xreallocarray(e->into, e->changed_count * 2 + 1, sizeof(*e->into));
+    }
+    e->changed[e->changed_count] = index;
+    e->into[e->changed_count++] = into;
+    e->updated += into != NULL;
+    e->deleted += into == NULL;
+}
+
+/* REQUIRED columns have values. */
+static int check_row(struct run *r, const struct cell *cells)
+{
+    for (size_t i = 0; i < r->target->schema->count; i++) {
+        const struct field *f = &r->target->schema->fields[i];
+        if (f->mode == MODE_REQUIRED && cells[i].text == NULL)
+            return run_fail(r, "invalidQuery", "Required field %s cannot be null", f->name);
+    }
+    return 0;
+}
+
+static int add(struct run *r, struct effects *e, const struct src *row)
+{
+    size_t n = r->target->schema->count;
+    AUTO(free_ptr) struct cell *cells = xcalloc(n + 1, sizeof(*cells));
+    for (size_t i = 0; i < n; i++)
+        if (r->target->schema->fields[i].mode == MODE_REPEATED)
+            cells[i] = (struct cell){"[]", 2};
+    for (size_t i = 0; i < r->s->columns.count; i++)
+        cells[r->columns[i]] = *src_cell(row, i);
+    if (check_row(r, cells))
+        return -1;
+    if (is_full(e->added_count))
+        e->added = xreallocarray(e->added, e->added_count * 2 + 1, sizeof(*e->added));
+    e->added[e->added_count++] = row_new(cells, n);
+    e->inserted++;
+    return 0;
+}
+
+static int add_all(struct run *r, struct effects *e)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (add(r, e, &r->rows[i]))
+            return -1;
+    return 0;
+}
+
+/* --- MERGE ----------------------------------------------------------------------------------------------------------------------------------- */
+
+struct merge {
+    struct run *r;
+    size_t *on;             /* the ON columns, among the statement's */
+    struct entry *by_key;   /* value: the last source row of that key */
+    int64_t *before;        /* the one before it, or -1 */
+    bool *matched;
+    const struct field *part;
+    size_t part_at;
+    struct cell lo, hi;
+};
+
+/* False: one of them is NULL, which equals nothing. */
+static bool on_key(const struct merge *g, const struct row *row, const size_t *columns, struct buf *key)
+{
+    buf_clear(key);
+    buf_xputs(key, "k");
+    for (size_t i = 0; i < g->r->s->on.count; i++) {
+        const struct cell *c = &row->cells[columns[g->on[i]]];
+        if (c->text == NULL)
+            return false;
+        key_add(key, c);
+    }
+    return true;
+}
+
+static void index_source(struct merge *g)
+{
+    struct run *r = g->r;
+    struct buf key = BUF_INIT(KEY_MAX);
+    for (size_t i = 0; i < r->count; i++) {
+        g->before[i] = -1;
+        if (!on_key(g, r->rows[i].row, r->rows[i].shard->columns, &key))
+            continue;
+        struct entry *e = entry_put(&g->by_key, key.data, key.len);
+        g->before[i] = e->found++ ? e->value : -1;
+        e->value = (int64_t)i;
+    }
+    buf_free(&key);
+}
+
+static bool in_range(const struct merge *g, const struct row *row)
+{
+    if (g->part == NULL)
+        return true;
+    const struct cell *c = &row->cells[g->part_at];
+    return c->text && value_compare(g->part, c, &g->lo) >= 0 && value_compare(g->part, c, &g->hi) <= 0;
+}
+
+/* The source's row may replace the target's. */
+static bool may_replace(const struct run *r, const struct src *src, const struct row *old)
+{
+    if (!r->s->guarded)
+        return true;
+    size_t n = r->s->order_count;
+    AUTO(free_ptr) const struct cell **ours = xcalloc(n, sizeof(*ours)), **theirs = xcalloc(n, sizeof(*theirs));
+    src_terms(r, src, ours);
+    for (size_t i = 0; i < n; i++)
+        theirs[i] = &old->cells[r->columns[run_position(r, r->s->order[i].column)]];
+    return terms_compare(r, ours, theirs) >= 0;
+}
+
+static struct row *replaced(const struct run *r, const struct src *src, const struct row *old)
+{
+    AUTO(free_ptr) struct cell *cells = xmemdup(old->cells, sizeof(struct cell) * old->count);
+    for (size_t i = 0; i < r->s->set.count; i++) {
+        size_t at = run_position(r, r->s->set.at[i]);
+        cells[r->columns[at]] = *src_cell(src, at);
+    }
+    return row_new(cells, old->count);
+}
+
+static int match(struct merge *g, struct effects *e)
+{
+    struct run *r = g->r;
+    struct buf key = BUF_INIT(KEY_MAX);
+    int rc = 0;
+    for (size_t i = 0; i < r->target->count && rc == 0; i++) {
+        const struct row *old = r->target->rows[i];
+        int replacements = 0;
+        const struct entry *hit = in_range(g, old) && on_key(g, old, r->columns, &key) ? entry_find(g->by_key, key.data, key.len) : NULL;
+        for (int64_t k = hit ? hit->value : -1; k >= 0; k = g->before[k]) {
+            g->matched[k] = true;
+            if (r->s->set.count == 0 || !may_replace(r, &r->rows[k], old))
+                continue;
+            if (replacements++ > 0) {
+                rc = run_fail(r, "invalidQuery", "UPDATE/MERGE must match at most one source row for each target row");
+                break;
+            }
+            change(e, i, replaced(r, &r->rows[k], old));
+            rc = check_row(r, e->into[e->changed_count - 1]->cells);
+        }
+    }
+    buf_free(&key);
+    return rc;
+}
+
+/* The range of the partition column: literally, so that a wrong one shows as a second row of a key. */
+static int read_range(struct merge *g, char *texts[2])
+{
+    struct run *r = g->r;
+    const char *name[] = {"part_lo", "part_hi"};
+    if (run_column(r, r->target, r->s->part_column, &g->part_at))
+        return -1;
+    g->part = &r->target->schema->fields[g->part_at];
+    for (int i = 0; i < 2; i++) {
+        const char *given = NULL;
+        struct cell *c = i ? &g->hi : &g->lo;
+        if (run_param(r, name[i], g->part->type, &given))
+            return -1;
+        AUTO(doc_free_auto) doc *text = doc_string(given);
+        AUTO(doc_free_auto) doc *clean = value_clean_one(g->part, text, NULL);
+        if (clean == NULL)
+            return run_fail(r, "invalid", "Invalid value for query parameter '%s': %s", name[i], given);
+        c->text = texts[i] = value_text(g->part, clean, &c->len);
+    }
+    return 0;
+}
+
+static int merge(struct run *r, struct effects *e)
+{
+    struct merge g = {.r = r};
+    AUTO(free_ptr) char *lo = NULL, *hi = NULL;
+    AUTO(free_ptr) size_t *on = g.on = xcalloc(r->s->on.count + 1, sizeof(*on));
+    AUTO(free_ptr) int64_t *before = g.before = xcalloc(r->count + 1, sizeof(*before));
+    AUTO(free_ptr) bool *matched = g.matched = xcalloc(r->count + 1, sizeof(*matched));
+    char *texts[2] = {NULL, NULL};
+    for (size_t i = 0; i < r->s->on.count; i++)
+        if ((on[i] = run_position(r, r->s->on.at[i])) == SIZE_MAX)
+            return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->on.at[i]);
+    for (size_t i = 0; i < r->s->set.count; i++)
+        if (run_position(r, r->s->set.at[i]) == SIZE_MAX)
+            return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->set.at[i]);
+    int rc = r->s->part_column ? read_range(&g, texts) : 0;
+    lo = texts[0];
+    hi = texts[1];
+    if (rc)
+        return rc;
+    index_source(&g);
+    rc = match(&g, e);
+    for (size_t i = 0; i < r->count && rc == 0; i++)
+        if (!matched[i])
+            rc = add(r, e, &r->rows[i]);
+    entries_free(&g.by_key);
+    return rc;
+}
+
+/* --- all of them ----------------------------------------------------------------------------------------------------------------------------- */
+
+static int write_target(struct run *r, struct effects *e)
+{
+    if (r->s->kind == STMT_EMPTY) /* its condition is looked at for each row: without rows it never fails */
+        return r->target->count > 0 && r->s->fence.present ? run_fence(r) : 0;
+    if (run_source(r))
+        return -1;
+    return r->s->kind == STMT_MERGE ? merge(r, e) : add_all(r, e);
+}
+
+int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct effects *e, struct error *err)
+{
+    struct run r = {.m = m, .s = s, .params = params, .err = err};
+    *e = (struct effects){0};
+    if (s->kind == STMT_ERROR)
+        return run_fail(&r, "invalidQuery", "%s", s->error);
+    r.target = run_table(&r, &s->target);
+    if (r.target == NULL)
+        return -1;
+    e->incarnation = r.target->incarnation;
+    e->mutations = r.target->mutations;
+    int rc = write_target(&r, e);
+    if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
+        for (size_t i = 0; i < r.target->count; i++)
+            change(e, i, NULL);
+    for (size_t i = 0; r.shards && i < s->shard_count; i++)
+        free(r.shards[i].columns);
+    free(r.shards);
+    free(r.columns);
+    free(r.rows);
+    entries_free(&r.loads);
+    entries_free(&r.excluded);
+    if (rc)
+        effects_free(e);
+    return rc;
+}
+
+void effects_apply(struct mtable *t, struct effects *e)
+{
+    for (size_t i = 0; i < e->changed_count; i++) {
+        free(t->rows[e->changed[i]]);
+        t->rows[e->changed[i]] = e->into[i];
+        e->into[i] = NULL;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < t->count; i++)
+        if (t->rows[i])
+            t->rows[kept++] = t->rows[i];
+    t->count = kept;
+    for (size_t i = 0; i < e->added_count; i++)
+        mtable_append(t, e->added[i]);
+    t->mutations += e->changed_count > 0;
+    t->version++;
+    e->added_count = 0;
+}
+
+void effects_free(struct effects *e)
+{
+    for (size_t i = 0; i < e->changed_count; i++)
+        free(e->into[i]);
+    for (size_t i = 0; i < e->added_count; i++)
+        free(e->added[i]);
+    free(e->changed);
+    free(e->into);
+    free(e->added);
+    *e = (struct effects){0};
+}

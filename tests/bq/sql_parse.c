@@ -1,0 +1,371 @@
+#include "tests/bq/internal.h"
+
+#include "common/bq/sql.h"
+
+/*
+ * The statements the product emits, and no others: every word must be as written here, and what is captured (tables, columns, types, keys, order)
+ * must agree wherever it is repeated. So a change of the product's SQL is a change here, made by somebody who has thought about its meaning.
+ */
+
+struct parser { const char *p; struct stmt *s; };
+
+/* Whether this text stands here; then it is passed. */
+static bool is(struct parser *in, const char *text)
+{
+    size_t n = strlen(text);
+    if (strncmp(in->p, text, n) != 0)
+        return false;
+    in->p += n;
+    return true;
+}
+
+static bool is_fmt(struct parser *in, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static bool is_fmt(struct parser *in, const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    return is(in, text);
+}
+
+static bool quoted(struct parser *in, const char **name, size_t *len)
+{
+    if (*in->p != '`')
+        return false;
+    const char *end = strchr(in->p + 1, '`');
+    if (end == NULL || end == in->p + 1)
+        return false;
+    *name = in->p + 1;
+    *len = (size_t)(end - *name);
+    in->p = end + 1;
+    return true;
+}
+
+static bool part(struct parser *in, char *out, size_t size)
+{
+    const char *name = NULL;
+    size_t len = 0;
+    if (!quoted(in, &name, &len) || len >= size)
+        return false;
+    memcpy(out, name, len);
+    out[len] = '\0';
+    return true;
+}
+
+static bool ref(struct parser *in, struct bq_ref *out)
+{
+    return part(in, out->project, sizeof(out->project)) && is(in, ".") && part(in, out->dataset, sizeof(out->dataset)) && is(in, ".") &&
+           part(in, out->table, sizeof(out->table));
+}
+
+static bool same_ref(struct parser *in, const struct bq_ref *want)
+{
+    struct bq_ref got;
+    return ref(in, &got) && bq_ref_equal(&got, want);
+}
+
+/* PREFIX`a`, PREFIX`b`: captured, to the last that looks so. */
+static bool column_list(struct parser *in, const char *prefix, struct names *out)
+{
+    const char *name = NULL;
+    size_t len = 0;
+    struct parser next = *in;
+    while (is(&next, out->count ? ", " : "") && is(&next, prefix) && quoted(&next, &name, &len)) {
+        names_add(out, name, len);
+        in->p = next.p;
+    }
+    return out->count > 0;
+}
+
+/* The same list as was captured before. */
+static bool columns_again(struct parser *in, const char *prefix)
+{
+    const struct names *want = &in->s->columns;
+    for (size_t i = 0; i < want->count; i++)
+        if (!is(in, i ? ", " : "") || !is(in, prefix) || !is_fmt(in, "`%s`", want->at[i]))
+            return false;
+    return true;
+}
+
+/* Captured the first time, wanted again afterwards. */
+static bool columns(struct parser *in, const char *prefix)
+{
+    return in->s->columns.count > 0 ? columns_again(in, prefix) : column_list(in, prefix, &in->s->columns);
+}
+
+/* A type ends where its brackets are closed. */
+static bool nulls(struct parser *in)
+{
+    struct names found = {0};
+    bool good = true;
+    do {
+        good = is(in, "CAST(NULL AS ");
+        const char *begin = in->p;
+        for (int depth = 0; good && *in->p && !(depth == 0 && *in->p == ')'); in->p++)
+            depth += (*in->p == '<') - (*in->p == '>');
+        names_add(&found, begin, (size_t)(in->p - begin));
+        good = good && is(in, ")");
+    } while (good && is(in, ", "));
+    if (in->s->types.count == 0) {
+        in->s->types = found;
+        return good && found.count == in->s->columns.count;
+    }
+    good = good && names_equal(&found, &in->s->types);
+    names_free(&found);
+    return good;
+}
+
+/* --- order ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void term_text(const struct term *t, const char *side, char *out, size_t size)
+{
+    if (t->form == TERM_PLAIN)
+        snprintf(out, size, "%s.`%s`", side, t->column);
+    else if (t->form == TERM_NOT_NAN)
+        snprintf(out, size, "(NOT IS_NAN(%s.`%s`))", side, t->column);
+    else
+        snprintf(out, size, "IF(IS_NAN(%s.`%s`), NULL, %s.`%s`)", side, t->column, side, t->column);
+}
+
+static bool term(struct parser *in)
+{
+    struct parser at = *in;
+    struct term t = {.form = TERM_PLAIN};
+    const char *name = NULL;
+    size_t len = 0;
+    if (is(&at, "(NOT IS_NAN("))
+        t.form = TERM_NOT_NAN;
+    else if (is(&at, "IF(IS_NAN("))
+        t.form = TERM_NUMBER;
+    if (!is(&at, "bqfleet_r.") || !quoted(&at, &name, &len))
+        return false;
+    t.column = xstrndup(name, len);
+    char text[1400];
+    term_text(&t, "bqfleet_r", text, sizeof(text));
+    struct stmt *s = in->s;
+    s->order = xreallocarray(s->order, s->order_count + 1, sizeof(*s->order));
+    s->order[s->order_count++] = t;
+    return is(in, text) && is(in, " DESC NULLS LAST, ");
+}
+
+static bool rank(struct parser *in)
+{
+    if (!is(in, "PARTITION BY ") || !column_list(in, "bqfleet_r.", &in->s->keys) || !is(in, " ORDER BY "))
+        return false;
+    while (!is(in, "bqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank"))
+        if (!term(in))
+            return false;
+    return true;
+}
+
+/* The source's row ranks no lower than the target's, term by term. */
+static bool guard(struct parser *in, size_t i)
+{
+    const struct stmt *s = in->s;
+    char a[1400], b[1400];
+    term_text(&s->order[i], "bqfleet_s", a, sizeof(a));
+    term_text(&s->order[i], "bqfleet_t", b, sizeof(b));
+    if (i + 1 == s->order_count)
+        return is_fmt(in, "COALESCE(%s >= %s, ", a, b) && is_fmt(in, "%s IS NULL)", b);
+    return is_fmt(in, "(COALESCE(%s > %s, ", a, b) && is_fmt(in, "%s IS NOT NULL AND ", a) && is_fmt(in, "%s IS NULL) OR (", b) &&
+           is_fmt(in, "%s IS NOT DISTINCT FROM ", a) && is_fmt(in, "%s AND ", b) && guard(in, i + 1) && is(in, "))");
+}
+
+/* --- the source ------------------------------------------------------------------------------------------------------------------------------ */
+
+static bool loads(struct parser *in)
+{
+    if (!is(in, "  WITH\n    bqfleet_loads AS (SELECT "))
+        return false;
+    if (is(in, "L.load, L.rows AS wanted FROM UNNEST(@loads) AS L),\n"))
+        return true;
+    in->s->by_side = true;
+    return is(in, "L.load, L.number AS wanted FROM ") && ref(in, &in->s->side) && is(in, " AS L WHERE L.kind = 'load'),\n");
+}
+
+static bool staged(struct parser *in)
+{
+    struct stmt *s = in->s;
+    if (!is(in, "    bqfleet_staged AS (\n"))
+        return false;
+    while (is(in, s->shard_count ? "      UNION ALL SELECT " : "      SELECT ")) {
+        s->shards = xreallocarray(s->shards, s->shard_count + 1, sizeof(*s->shards));
+        if (!columns(in, "") || !is(in, ", bqfleet_item, bqfleet_row, bqfleet_load FROM ") || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
+            return false;
+    }
+    return s->shard_count > 0 &&
+           is(in, "    ),\n"
+                  "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load),\n");
+}
+
+static bool accepted(struct parser *in)
+{
+    struct stmt *s = in->s;
+    if (!is(in, "    bqfleet_rows AS (\n      SELECT bqfleet_r.*") || (is(in, ", ROW_NUMBER() OVER (") && !rank(in)) ||
+        !is(in, "\n      FROM bqfleet_staged AS bqfleet_r\n"))
+        return false;
+    if (is(in, "      LEFT JOIN ")) {
+        s->exclusions = true;
+        bool good = s->by_side ? is(in, "(SELECT D.load, D.number AS item FROM ") && same_ref(in, &s->side) &&
+                                     is(in, " AS D WHERE D.kind = 'exclusion') AS bqfleet_x")
+                               : is(in, "UNNEST(@exclusions) AS bqfleet_x");
+        if (!good || !is(in, " ON bqfleet_x.load = bqfleet_r.bqfleet_load AND bqfleet_x.item = bqfleet_r.bqfleet_item\n"))
+            return false;
+    }
+    return is(in, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)") &&
+           (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )\n  SELECT ") && columns(in, "bqfleet_r.") &&
+           is(in, "\n  FROM bqfleet_rows AS bqfleet_r") && (s->keys.count == 0 || is(in, " WHERE bqfleet_r.bqfleet_rank = 1")) && is(in, "\n");
+}
+
+static bool literal(struct parser *in, char **out)
+{
+    if (!is(in, "'"))
+        return false;
+    struct buf b = BUF_INIT(1024 * 1024);
+    for (; *in->p && *in->p != '\''; in->p++) {
+        if (*in->p == '\\' && (in->p[1] == '\'' || in->p[1] == '\\'))
+            in->p++;
+        buf_xadd(&b, in->p, 1);
+    }
+    *out = b.len ? buf_steal(&b) : xstrdup("");
+    buf_free(&b);
+    return is(in, "'");
+}
+
+static bool fence(struct parser *in)
+{
+    struct fence *f = &in->s->fence;
+    f->present = true;
+    if (!is(in, "EXISTS (SELECT 1 FROM ") || !ref(in, &f->table) || !is(in, " WHERE slot = "))
+        return false;
+    char *end = NULL;
+    f->slot = strtoll(in->p, &end, 10);
+    bool digits = end > in->p && *in->p >= '0' && *in->p <= '9';
+    in->p = end;
+    return digits && is(in, " AND token = ") && literal(in, &f->token) && is(in, " AND expires > CURRENT_TIMESTAMP())");
+}
+
+#define BRANCH "  UNION ALL\n  SELECT "
+static bool checks(struct parser *in)
+{
+    const struct stmt *s = in->s;
+    if (!is(in, BRANCH) || !nulls(in) ||
+        !is(in, "\n  FROM bqfleet_loads AS L LEFT JOIN bqfleet_found AS F ON F.load = L.load\n"
+                "  WHERE IF(IFNULL(F.found, 0) = L.wanted, FALSE, ERROR(CONCAT('bqfleet: load ', L.load, ' has ', "
+                "CAST(IFNULL(F.found, 0) AS STRING), ' staged rows instead of ', CAST(L.wanted AS STRING))))\n"))
+        return false;
+    if (s->by_side &&
+        !(is(in, BRANCH) && nulls(in) &&
+          is(in, "\n  FROM (SELECT COUNTIF(D.kind = 'load') AS loads, COUNTIF(D.kind = 'exclusion') AS exclusions, "
+                 "IFNULL(SUM(D.number), 0) AS total FROM ") &&
+          same_ref(in, &s->side) &&
+          is(in, " AS D) AS C\n"
+                 "  WHERE IF(C.loads = @side_loads AND C.exclusions = @side_exclusions AND C.total = @side_total, FALSE, "
+                 "ERROR(CONCAT('bqfleet: the side table lists ', CAST(C.loads AS STRING), ' loads and ', "
+                 "CAST(C.exclusions AS STRING), ' exclusions, not what was written')))\n")))
+        return false;
+    if (!is(in, BRANCH))
+        return true;
+    return nulls(in) && is(in, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE IF(") && fence(in) &&
+           is(in, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n");
+}
+
+static bool source(struct parser *in)
+{
+    return loads(in) && staged(in) && accepted(in) && checks(in) && is(in, ") AS bqfleet_s");
+}
+
+/* --- the statements -------------------------------------------------------------------------------------------------------------------------- */
+
+/* t.a = s.a AND ... [AND t.p BETWEEN ...] */
+static bool condition(struct parser *in)
+{
+    struct stmt *s = in->s;
+    do {
+        const char *name = NULL;
+        size_t len = 0;
+        if (!is(in, "bqfleet_t.") || !quoted(in, &name, &len))
+            return false;
+        AUTO(free_ptr) char *column = xstrndup(name, len);
+        if (is(in, " BETWEEN @part_lo AND @part_hi")) {
+            s->part_column = xstrdup(column);
+            return s->on.count > 0 && is(in, "\n");
+        }
+        names_add(&s->on, name, len);
+        if (!is_fmt(in, " = bqfleet_s.`%s`", column))
+            return false;
+    } while (is(in, " AND "));
+    return is(in, "\n");
+}
+
+static bool update(struct parser *in)
+{
+    struct stmt *s = in->s;
+    if (!is(in, "WHEN MATCHED"))
+        return true;
+    if (s->order_count > 0) { /* a row that ranks higher must stay */
+        s->guarded = true;
+        if (!is(in, " AND ") || !guard(in, 0))
+            return false;
+    }
+    if (!is(in, " THEN\n  UPDATE SET "))
+        return false;
+    do {
+        const char *name = NULL;
+        size_t len = 0;
+        if (!quoted(in, &name, &len))
+            return false;
+        names_add(&s->set, name, len);
+        if (!is_fmt(in, " = bqfleet_s.`%s`", s->set.at[s->set.count - 1]))
+            return false;
+    } while (is(in, ", "));
+    return is(in, "\n");
+}
+
+static bool merge(struct parser *in)
+{
+    struct stmt *s = in->s;
+    if (!ref(in, &s->target) || !is(in, " AS bqfleet_t\nUSING (\n") || !source(in) || !is(in, "\nON "))
+        return false;
+    s->kind = is(in, "FALSE\nWHEN NOT MATCHED BY SOURCE THEN\n  DELETE\n") ? STMT_REPLACE : STMT_MERGE;
+    if (s->kind == STMT_MERGE && (!condition(in) || !update(in)))
+        return false;
+    return is(in, "WHEN NOT MATCHED THEN\n  INSERT (") && columns(in, "") && is(in, ")\n  VALUES (") && columns(in, "bqfleet_s.") && is(in, ")");
+}
+
+static bool insert(struct parser *in)
+{
+    in->s->kind = STMT_INSERT;
+    return ref(in, &in->s->target) && is(in, " (") && columns(in, "") && is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, "\nFROM (\n") &&
+           source(in);
+}
+
+static bool statement(struct parser *in)
+{
+    struct stmt *s = in->s;
+    if (is(in, "MERGE INTO "))
+        return merge(in);
+    if (is(in, "INSERT INTO "))
+        return insert(in);
+    if (is(in, "DELETE FROM ")) {
+        s->kind = STMT_EMPTY;
+        return ref(in, &s->target) && is(in, "\nWHERE ") &&
+               (is(in, "TRUE") || (is(in, "IF(") && fence(in) && is(in, ", TRUE, ERROR('bqfleet: the permit is lost'))")));
+    }
+    s->kind = STMT_ERROR;
+    return is(in, "SELECT ERROR(") && literal(in, &s->error) && is(in, ")");
+}
+
+struct stmt *stmt_parse(const char *sql, const char **at)
+{
+    struct stmt *s = xcalloc(1, sizeof(*s));
+    struct parser in = {sql, s};
+    bool good = statement(&in) && *in.p == '\0';
+    *at = in.p;
+    if (good)
+        return s;
+    stmt_free(s);
+    return NULL;
+}
