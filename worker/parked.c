@@ -1,6 +1,7 @@
 #include "worker/parked.h"
 
 #include "worker/core.h"
+#include "worker/intake.h"
 #include "worker/runs.h"
 
 #define ASK_AGAIN_MS 1000 /* when the bus did not say where `batches` ends */
@@ -44,14 +45,15 @@ void parked_free(struct parked *p)
     free(p);
 }
 
-static void resolve_one(struct parked *p, struct item *item)
+static void resolve_one(struct parked *p, struct item *item, int64_t *unknown)
 {
     enum run_answer answer;
     struct run *run = runs_find(p->w->known, item->text, item->text_len, &answer);
     item_enlist(item, NULL);
     if (answer != RUN_OPEN) {
         struct log_ctx ctx = {.run = item->text, .worker = p->w->name, .item1 = LOG_ITEM(item->index)};
-        log_line(answer == RUN_UNKNOWN ? LOG_WARN : LOG_DEBUG, &ctx, "item dropped: its run %s", answer == RUN_UNKNOWN ? "is not known" : "is over");
+        if (answer == RUN_UNKNOWN && (*unknown)++ == 0) /* there may be many */
+            log_line(LOG_WARN, &ctx, "the item is dropped, and others of such runs: no run of this id is known");
         metric_add(p->w->w.metrics, METRIC_ITEMS_SKIPPED, 1);
         item_finish(item);
         return;
@@ -73,8 +75,11 @@ static void check(struct parked *p)
         return;
     p->target = -1;
     struct item *item;
+    int64_t unknown = 0;
     while ((item = TAILQ_FIRST(&p->asked)) != NULL)
-        resolve_one(p, item);
+        resolve_one(p, item, &unknown);
+    if (unknown > 0)
+        intake_room(p->w->intake);
     if (!TAILQ_EMPTY(&p->fresh))
         ask(p);
     worker_moved(p->w);

@@ -105,16 +105,21 @@ static struct handler *make(struct run *run, struct error *err)
     return NULL;
 }
 
-static void start_failed(struct pool *p, const char *how, const char *last_words)
+static void start_failed(struct pool *p, const char *how, const char *words)
 {
     struct run *run = p->run;
+    AUTO(free_ptr) char *last_words = xstrdup(words);
+    for (size_t n = strlen(last_words); n > 0 && strchr("\r\n ", last_words[n - 1]) != NULL;)
+        last_words[--n] = '\0';
+    size_t len = strlen(last_words);
+    const char *tail = len > 250 ? last_words + len - 250 : last_words; /* what matters comes last */
     p->probation = true;
     p->failures++;
     snprintf(p->trouble, sizeof(p->trouble), "handler %.64s does not start: %.100s", run->record->handler, how);
     struct log_ctx ctx = {.run = run->id, .worker = run->worker->name, .handler = run->record->handler};
     log_line(LOG_WARN, &ctx, "the handler does not start (%d in a row): %.300s%s%.600s", p->failures, how, last_words[0] ? ": " : "", last_words);
     if (p->failures >= LIMIT_STARTS && !p->ever_proved) {
-        runs_fatal(run, "handler %.64s does not start: %.160s%s%.250s", run->record->handler, how, last_words[0] ? ": " : "", last_words);
+        runs_fatal(run, "handler %.64s does not start: %.160s%s%s", run->record->handler, how, tail[0] ? ": " : "", tail);
         return;
     }
     int64_t wait_ms = i64_min(START_CAP_MS, (int64_t)START_BASE_MS << i64_min(p->failures - 1, 10));
