@@ -81,7 +81,8 @@ static struct member *add(struct coordinator *c, const struct record *r, enum tr
     static const struct track_events events = {.changed = on_changed, .trouble = on_trouble};
     struct world world = c->world;
     world.bq = bq_for(c, r);
-    struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role};
+    struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role,
+                              .abandon_ms = c->o.abandon_ms};
     struct track *t = track_start(&o, &events, c, err);
     if (t == NULL)
         return NULL;

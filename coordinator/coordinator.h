@@ -18,6 +18,7 @@ struct coordinator_options {
     const struct world *world;
     struct http *http; struct auth *auth; /* for jobs in other projects than world->bq's; may be NULL */
     struct outbox *outbox;
+    int64_t abandon_ms;                   /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
     bool all;                             /* a tracker for every open run, as a TRACK_SECOND; forgotten once it is done */
 };
 struct coordinator *coordinator_start(const struct coordinator_options *, const struct coordinator_events *, void *arg, struct error *);

@@ -49,7 +49,8 @@ static int start_coordinator(struct live *l, bool all, struct error *err)
     gethostname(host, sizeof(host) - 1);
     AUTO(free_ptr) char *by = xasprintf("%s:%ld", host, (long)getpid());
     l->outbox = outbox_new(&l->setup.world, by);
-    struct coordinator_options o = {.world = &l->setup.world, .http = l->setup.http, .auth = l->setup.auth, .outbox = l->outbox, .all = all};
+    struct coordinator_options o = {.world = &l->setup.world, .http = l->setup.http, .auth = l->setup.auth, .outbox = l->outbox,
+                                    .all = all, .abandon_ms = l->env->settings->abandon_ms};
     l->coordinator = coordinator_start(&o, &events, l, err);
     return l->coordinator ? 0 : -1;
 }
@@ -101,6 +102,7 @@ int live_close(struct live *l, int code)
     record_free(l->record);
     free(l->flags);
     free(l->watch_command);
+    doc_free(l->final);
     return code;
 }
 
@@ -269,13 +271,16 @@ static void warn_of_workers(struct live *l)
     l->warned = true;
     int live = presence_live(l->presence, l->record->queue, l->record->handler, &offering);
     if (offering == 0)
-        log_warn("no live worker of queue %s offers handler %s%s: the run waits until one does (bqfleet-worker --queue %s --handler %s=...)",
+        log_warn("no live worker of queue %s offers handler \"%s\"%s: the run waits until one does (bqfleet-worker --queue %s --handler %s=...)",
                  l->record->queue, l->record->handler, live > 0 ? ", though there are workers" : "", l->record->queue, l->record->handler);
 }
 
 static void on_presence(void *arg)
 {
-    warn_of_workers(arg);
+    struct live *l = arg;
+    warn_of_workers(l);
+    if (l->workers_known && presence_ready(l->presence))
+        l->workers_known(l);
 }
 
 void live_take_record(struct live *l, const struct record *r)
@@ -403,26 +408,40 @@ static bool failed_first(struct live *l)
     return l->failed_code != 0 && track_fold(l->track)->end == END_CANCEL;
 }
 
+/* On stderr, for every end but a written one: what stands, and what can be done. */
+static void say_why(const struct live *l, const struct fold *f, int code)
+{
+    int64_t written = 0;
+    for (size_t i = 0; i < f->cut_count; i++)
+        written += f->cuts[i].state == CUT_DONE;
+    const char *stands = written > 0 ? "increments before it are written, nothing else" : "nothing was written";
+    if (code == EXIT_HELD && l->embedded) {
+        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; %s. Raise it, or mend them (--failed FILE lists them)\n", stands);
+    } else if (code == EXIT_HELD) {
+        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
+        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
+                        "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
+    } else {
+        fprintf(stderr, "bqfleet: run %s: %s%s%s; %s\n", l->record->run, run_end_name(f->end), f->end_text && f->end_text[0] ? ": " : "",
+                f->end_text ? f->end_text : "", stands);
+    }
+}
+
 static void print_and_end(struct live *l)
 {
     const struct fold *f = track_fold(l->track);
-    int code = l->signal && l->embedded ? 128 + l->signal : fold_exit_code(f);
     if (failed_first(l)) {
         live_fail(l, l->failed_code, &l->failed_error);
         return;
     }
     progress_free(l->progress);
     l->progress = NULL;
-    report_print_one(l->out, report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
-    if (f->phase == RUN_HELD) {
-        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
-        if (!l->embedded)
-            fprintf(stderr, "bqfleet: held: more items failed than the spec tolerates, nothing more is written.\n"
-                            "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
-        else
-            fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; nothing was written\n");
-    }
-    live_end(l, code);
+    int code = l->final ? l->final_code : fold_exit_code(f);
+    report_print_one(l->out, l->final ? l->final : report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
+    l->final = NULL;
+    if (code != EXIT_WRITTEN)
+        say_why(l, f, code);
+    live_end(l, l->signal && l->embedded ? 128 + l->signal : code);
 }
 
 static void on_failed_written(void *arg, int64_t items, const struct error *err)

@@ -33,6 +33,7 @@ struct live {
     void (*interrupted)(struct live *);           /* after the first signal; NULL: the command ends */
     void (*settled)(struct live *);               /* the run is over or held; NULL: live_finish */
     void (*changed)(struct live *);               /* after each change of the run; NULL: none */
+    void (*workers_known)(struct live *);         /* the topic of workers was read; NULL: none */
     bool past_held;              /* a held run is waited for */
     /* of the one run */
     struct record *record;       /* owned; NULL before it is known */
@@ -44,7 +45,8 @@ struct live {
     int first_try;               /* of the first cut's job: tries before it are known to have failed */
     int failed_code; struct error failed_error; /* why nothing more is published; told once the run is settled */
     int64_t expected;            /* items, where known beforehand; -1 */
-    bool over, warned, unknown;
+    bool over, warned;
+    doc *final; int final_code;  /* what is said at the end, where it is not what the log says then; NULL */
     struct failed *failed;
     struct probe *probe;
     /* Embedded: the worker in this process; local.c says what it does. */

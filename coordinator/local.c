@@ -85,8 +85,9 @@ static int start_worker(struct local *c)
 static void end_trying(struct local *c)
 {
     const struct fold *f = track_fold(c->live.track);
-    if (f->end == END_COMPLETE || f->end == END_ACCEPTED) {
+    if (f->end == END_COMPLETE) {
         doc *d = report_of_fold(c->live.record, f, loop_wall_ms(c->live.setup.world.loop));
+        doc_set_str(d, "state", "tried");
         progress_free(c->live.progress);
         c->live.progress = NULL;
         report_print_one(stderr, d, live_json(&c->live));
@@ -110,9 +111,20 @@ static void on_drained(void *arg)
     }
 }
 
-/* The run is over or held. Whatever a handler still works on is of no use any more. */
+/* The run is over or held. Whatever a handler still works on is of no use any more. Nobody can decide about a held run once this process is gone:
+ * so what is to be said of it is kept, and it is cancelled, which takes its staging away. */
 static void settled(struct live *l)
 {
+    const struct fold *f = track_fold(l->track);
+    if (f->phase == RUN_HELD) {
+        l->over = false;
+        if (l->final == NULL) {
+            l->final = report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop));
+            l->final_code = EXIT_HELD;
+            cancel(local_of(l), "held, in a process that ends");
+        }
+        return;
+    }
     worker_drain(local_of(l)->worker, 0, true, on_drained, local_of(l));
 }
 
@@ -164,7 +176,8 @@ static int work(struct local *c)
         l->settled = settled;
         l->interrupted = interrupted;
         l->own_worker = own_worker;
-        live_show_progress(l);
+        if (!c->trying)
+            live_show_progress(l);
         live_submit(l, &events, false);
         loop_run(l->setup.world.loop);
         code = l->code;

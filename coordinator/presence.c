@@ -82,7 +82,10 @@ static void on_failed(void *arg, const struct error *err)
 {
     struct presence *p = arg;
     p->follow = NULL;
+    p->ready = true; /* no more will be known */
     log_warn("the workers of the fleet are not known: %s", err->text);
+    if (p->changed)
+        p->changed(p->arg);
 }
 
 struct presence *presence_start(const struct world *world, void (*changed)(void *), void *arg, struct error *err)

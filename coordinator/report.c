@@ -103,7 +103,7 @@ static void print_items(FILE *to, const doc *d)
     else
         fprintf(to, "  items  %s published so far: %s done, %s failed", count(d, "published", a, sizeof(a)), count(d, "done", b, sizeof(b)),
                 count(d, "failed", c, sizeof(c)));
-    if (doc_int(d, "without_rows", 0) > 0)
+    if (doc_int(d, "without_rows", 0) > 0 && doc_str(d, "table", NULL) != NULL)
         fprintf(to, ", %s without rows", count(d, "without_rows", a, sizeof(a)));
     fputc('\n', to);
 }
@@ -169,5 +169,12 @@ void report_print(FILE *to, doc *runs, bool json)
 
 void report_print_one(FILE *to, doc *run, bool json)
 {
-    report_print(to, doc_add(doc_array(), run), json);
+    if (!json) {
+        report_print(to, doc_add(doc_array(), run), false);
+        return;
+    }
+    AUTO(doc_free_auto) doc *owned = run;
+    AUTO(free_ptr) char *text = doc_text(owned);
+    fprintf(to, "%s\n", text);
+    fflush(to);
 }

@@ -134,6 +134,7 @@ struct track *track_start(const struct track_options *o, const struct track_even
     t->o.world = &t->world;
     t->loop = t->world.loop;
     t->cut_at = -1;
+    t->o.abandon_ms = o->abandon_ms > 0 ? o->abandon_ms : WAIT_ABANDON;
     t->timer = timer_new(t->loop, turn, t);
     for (int i = 0; i < LOGM_TYPES; i++)
         t->said[i] = (struct said){.track = t, .offset = -1};
@@ -217,7 +218,7 @@ static void say_publishing(const struct track *t, char *out, size_t size)
     if (silent < 3 * WAIT_ALIVE_EVERY)
         return;
     snprintf(out, size, "the submitter (%s) has been silent for %s; after %s more the run is abandoned", t->record->by,
-             units_show_ms(silent, since, sizeof(since)), units_show_ms(i64_max(WAIT_ABANDON - silent, 0), left, sizeof(left)));
+             units_show_ms(silent, since, sizeof(since)), units_show_ms(i64_max(t->o.abandon_ms - silent, 0), left, sizeof(left)));
 }
 
 const char *track_waits_for(const struct track *t, char *out, size_t size)

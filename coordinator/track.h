@@ -30,6 +30,7 @@ struct track_options {
     struct catalog_watch *watch;
     const struct record *record;     /* copied */
     enum track_role role;
+    int64_t abandon_ms;              /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
 };
 struct track *track_start(const struct track_options *, const struct track_events *, void *arg, struct error *);
 void track_free(struct track *); /* NULL allowed. Before the outbox is freed. */

@@ -37,7 +37,7 @@ static void say(struct track *t, struct log_msg *m)
  */
 static int64_t decide_abandon(struct track *t)
 {
-    int64_t left = WAIT_ABANDON - track_submitter_silent_ms(t);
+    int64_t left = t->o.abandon_ms - track_submitter_silent_ms(t);
     if (left > 0 || !may_say(t, LOGM_ABANDON))
         return i64_max(left, 1000);
     struct log_msg m = {.type = LOGM_ABANDON, .text = "its submitter fell silent while it published"};

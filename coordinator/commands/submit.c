@@ -58,11 +58,24 @@ static void opened(void *arg, bool attached)
         live_track(l, TRACK_SECOND); /* should the submission fail, the run is settled before this process leaves */
 }
 
+static void leave(struct live *l)
+{
+    struct submit_state s;
+    submit_state(l->submit, &s);
+    say_submitted(l, s.published, "submitted");
+    live_end(l, EXIT_WRITTEN);
+}
+
+/* Not before the user was told of missing workers. */
 static void sealed(void *arg, int64_t items)
 {
     struct live *l = arg;
-    say_submitted(l, items, "submitted");
-    live_end(l, EXIT_WRITTEN);
+    (void)items;
+    l->interrupted = NULL; /* there is nothing to undo any more */
+    if (l->presence == NULL || presence_ready(l->presence))
+        leave(l);
+    else
+        l->workers_known = leave;
 }
 
 static void failed(void *arg, const struct error *err, int code)
@@ -85,9 +98,7 @@ static void over(struct live *l)
     submit_state(l->submit, &s);
     if (l->failed_code != 0)
         live_finish(l);
-    else if (s.sealed)
-        live_end(l, EXIT_WRITTEN);
-    else
+    else if (!s.sealed)
         l->over = false; /* the seal's acknowledgement comes yet */
 }
 
