@@ -83,6 +83,9 @@ struct run {
     char fatal_text[512];
 };
 
+/* How long an item may take. */
+static inline int64_t run_timeout_ms(const struct run *run) { return run->record->timeout_ms > 0 ? run->record->timeout_ms : INT64_C(300000); }
+
 struct worker {
     struct worker_options o;
     struct world w;

@@ -125,10 +125,17 @@ bool shard_ready(const struct shard *s)
     return s->state == SHARD_READY;
 }
 
-void shard_want(struct shard *s)
+bool shard_want(struct shard *s)
 {
-    if (s->state == SHARD_NONE)
-        create(s);
+    if (s->state != SHARD_NONE)
+        return false;
+    create(s);
+    return true;
+}
+
+bool shard_wanted(const struct shard *s)
+{
+    return s->state == SHARD_CREATING;
 }
 
 const struct bq_ref *shard_ref(const struct shard *s)

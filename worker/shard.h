@@ -10,7 +10,8 @@ struct shard;
 struct shard *shard_new(struct run *, void (*changed)(void *), void *arg);
 void shard_free(struct shard *); /* the table stays */
 bool shard_ready(const struct shard *);
-void shard_want(struct shard *); /* creates it unless that is under way */
+bool shard_want(struct shard *); /* creates it; false: that is under way, or done */
+bool shard_wanted(const struct shard *); /* that is under way */
 const struct bq_ref *shard_ref(const struct shard *);
 const char *shard_waits_for(const struct shard *);
 

@@ -7,6 +7,7 @@
 #include "worker/runs.h"
 #include "worker/shard.h"
 
+#define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
 #define AGAIN_MS 30000 /* after the tries of a load are spent; they are granted anew */
 
 struct staging {
@@ -19,7 +20,8 @@ struct staging {
     struct timer *linger;    /* until the open load is old enough */
     struct timer *again;     /* until the running load is tried again */
     struct buf scratch;      /* mode none: a row is checked into it */
-    char trouble[160];
+    int64_t started_us;      /* the running load, or the wait for the shard */
+    char trouble[160], slow[192];
 };
 
 static void poke(struct staging *, bool force);
@@ -245,7 +247,8 @@ static void poke(struct staging *st, bool force)
     if (TAILQ_EMPTY(&st->closed) && (st->open == NULL || !(force || due(st))))
         return;
     if (!shard_ready(st->shard)) { /* others may still join until it is */
-        shard_want(st->shard);
+        if (shard_want(st->shard))
+            st->started_us = loop_now_us(st->w->w.loop);
         return;
     }
     if (TAILQ_EMPTY(&st->closed))
@@ -253,6 +256,7 @@ static void poke(struct staging *st, bool force)
     st->running = TAILQ_FIRST(&st->closed);
     TAILQ_REMOVE(&st->closed, st->running, link);
     st->w->loads_running++;
+    st->started_us = loop_now_us(st->w->w.loop);
     load_start(st->running, shard_ref(st->shard), loaded, st);
 }
 
@@ -346,7 +350,21 @@ void staging_free(struct staging *st)
     free(st);
 }
 
-const char *staging_waits_for(const struct staging *st)
+const char *staging_waits_for(struct staging *st)
 {
-    return st->trouble[0] ? st->trouble : shard_waits_for(st->shard);
+    if (st->running == NULL || st->running->job == NULL) {
+        const char *shard = shard_waits_for(st->shard);
+        if (st->trouble[0] || shard[0] || !shard_wanted(st->shard))
+            return st->trouble[0] ? st->trouble : shard;
+    }
+    int64_t since_ms = (loop_now_us(st->w->w.loop) - st->started_us) / US_PER_MS;
+    if (since_ms < LONG_MS)
+        return "";
+    char time[64];
+    units_show_ms(since_ms, time, sizeof(time));
+    if (st->running != NULL)
+        snprintf(st->slow, sizeof(st->slow), "BigQuery: load %s, %.60s, since %s", st->running->id, bq_job_state(st->running->job), time);
+    else
+        snprintf(st->slow, sizeof(st->slow), "BigQuery to create staging table %.60s, since %s", shard_ref(st->shard)->table, time);
+    return st->slow;
 }

@@ -21,6 +21,6 @@ void staging_idle(struct run *);
 /* Makes room when the buffer is full. */
 void staging_relieve(struct worker *);
 bool staging_empty(const struct staging *);
-const char *staging_waits_for(const struct staging *);
+const char *staging_waits_for(struct staging *);
 
 #endif

@@ -222,12 +222,10 @@ static void on_failed(void *arg, const struct error *err)
     k->failed = *err;
 }
 
-void kit_open(struct kit *k, enum handler_kind kind)
+static void open_on(struct kit *k, struct loop *loop, enum handler_kind kind)
 {
     static const struct bus_follow_events log = {.message = on_log}, letters = {.message = on_letter};
-    static struct children_empty { int unused; } unused;
-    (void)unused;
-    *k = (struct kit){.loop = loop_new_virtual(INT64_C(1700000000) * US_PER_S)};
+    *k = (struct kit){.loop = loop};
     rnd_seeded(&k->rnd, 42);
     k->bus = bus_memory(k->loop, &(struct bus_memory_options){.delay_us = 1000});
     k->model = bqmodel_new(k->loop, &(struct bqmodel_options){.project = "p", .location = "EU"});
@@ -255,16 +253,30 @@ void kit_open(struct kit *k, enum handler_kind kind)
                                          .load_size = 1 << 18, .linger_ms = 2000, .failed = on_failed, .arg = k};
 }
 
+void kit_open(struct kit *k, enum handler_kind kind)
+{
+    open_on(k, loop_new_virtual(INT64_C(1700000000) * US_PER_S), kind);
+}
+
+void kit_open_real(struct kit *k, enum handler_kind kind)
+{
+    open_on(k, loop_new(), kind);
+    k->real = children_posix(k->loop);
+    k->world.children = k->real;
+}
+
 void kit_close(struct kit *k)
 {
     worker_free(k->worker);
     worker_free(k->second);
     k->worker = k->second = NULL;
-    kit_pass(k, 5000);
+    kit_pass(k, k->real ? 200 : 5000);
     bus_follow_stop(k->log);
     bus_follow_stop(k->letters);
-    kit_pass(k, 1000);
+    kit_pass(k, k->real ? 100 : 1000);
     assert_null(k->fakes); /* no child is left behind */
+    if (k->real != NULL)
+        children_free(k->real);
     bus_free(k->bus);
     bq_free(k->bq);
     bqmodel_free(k->model);

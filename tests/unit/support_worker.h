@@ -14,7 +14,7 @@
 #include "worker/worker.h"
 
 /*
- * A worker on a virtual loop: the bus in memory, the model of BigQuery, children that play a script. Runs are opened and items published as a submitter
+ * A worker on a virtual loop (or a real one): the bus in memory, the model of BigQuery, children that play a script. Runs are opened and items published as a submitter
  * does; what the worker says in the log is folded as a coordinator does.
  */
 struct fake_child {
@@ -50,7 +50,7 @@ struct kit {
     struct bq *bq;
     struct metrics metrics;
     struct world world;
-    struct children children;
+    struct children children, *real;
     struct fake_child *fakes;
     fake_script *script;
     bool refuse_start;        /* there is no such program */
@@ -69,6 +69,7 @@ struct kit {
     int64_t next_item;
 };
 void kit_open(struct kit *, enum handler_kind);
+void kit_open_real(struct kit *, enum handler_kind); /* a real loop and real children */
 void kit_close(struct kit *);
 void kit_start(struct kit *);                  /* the worker */
 void kit_drain(struct kit *, int64_t grace_ms);/* and frees it */

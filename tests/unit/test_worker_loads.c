@@ -112,6 +112,13 @@ static void a_refused_permission_stops_the_run_and_says_what_to_do(void **state)
     kit_close(&k);
 }
 
+static bool says_that_it_waits(struct kit *k)
+{
+    struct worker_state s;
+    worker_state(k->worker, &s);
+    return strstr(s.waits_for, "BigQuery: load") != NULL;
+}
+
 static bool says_what_it_waits_for(struct kit *k)
 {
     struct worker_state s;
@@ -126,6 +133,7 @@ static void a_bigquery_that_is_away_is_waited_for_visibly(void **state)
     kit_open(&k, HANDLER_EXEC);
     bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "POST /upload", .kind = BQMODEL_STATUS, .times = -1, .status = 503});
     begin(&k, one_row, 50);
+    assert_true(kit_wait(&k, says_that_it_waits, 30));
     assert_true(kit_wait(&k, says_what_it_waits_for, 6 * 3600));
     assert_int_equal(offset_sum(&k), 0);
     bqmodel_clear_faults(k.model);

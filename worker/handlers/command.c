@@ -160,11 +160,11 @@ static void on_timer(void *arg)
 {
     struct command *c = arg;
     if (c->h.blocked) { /* we do not read what it says */
-        timer_set(c->timer, c->h.run->record->timeout_ms * US_PER_MS);
+        timer_set(c->timer, run_timeout_ms(c->h.run) * US_PER_MS);
         return;
     }
     char text[128], ms[64];
-    snprintf(text, sizeof(text), "not done within %s; the handler was killed", units_show_ms(c->h.run->record->timeout_ms, ms, sizeof(ms)));
+    snprintf(text, sizeof(text), "not done within %s; the handler was killed", units_show_ms(run_timeout_ms(c->h.run), ms, sizeof(ms)));
     struct verdict v = {.outcome = OUT_TASK, .reason = "timeout", .text = text, .len = strlen(text)};
     end_child(c);
     dispatch_answer(item_of(c), &v);
@@ -223,7 +223,7 @@ static void command_start(struct handler *h, struct item *item)
     if (item->payload_len > 0)
         (void)child_write(c->child, item_payload(item), item->payload_len); /* a program need not read it */
     child_close_stdin(c->child);
-    timer_set(c->timer, h->run->record->timeout_ms * US_PER_MS);
+    timer_set(c->timer, run_timeout_ms(h->run) * US_PER_MS);
 }
 
 static void command_resume(struct handler *h)

@@ -68,7 +68,7 @@ static void strange(struct exec *e, const char *what, const char *line, size_t l
 
 static int64_t timeout_us(const struct exec *e)
 {
-    return e->h.run->record->timeout_ms * US_PER_MS;
+    return run_timeout_ms(e->h.run) * US_PER_MS;
 }
 
 static void arm(struct exec *e)
@@ -106,7 +106,7 @@ static void answer(struct exec *e, struct item *item, const struct verdict *v)
 static void time_is_up(struct exec *e)
 {
     char text[256], ms[64];
-    snprintf(text, sizeof(text), "no answer within %s; the handler was killed", units_show_ms(e->h.run->record->timeout_ms, ms, sizeof(ms)));
+    snprintf(text, sizeof(text), "no answer within %s; the handler was killed", units_show_ms(run_timeout_ms(e->h.run), ms, sizeof(ms)));
     struct verdict late = {.outcome = OUT_TASK, .reason = "timeout", .text = text, .len = strlen(text)}, back = {.outcome = OUT_BACK};
     child_drop(e->child);
     e->child = NULL;
@@ -313,7 +313,7 @@ static void exec_start(struct handler *h, struct item *item)
     struct exec *e = exec_of(h);
     if (item == TAILQ_FIRST(&h->items))
         e->oldest_us = loop_now_us(e->w->w.loop);
-    proto_item(&e->out, item, loop_wall_ms(e->w->w.loop) + h->run->record->timeout_ms);
+    proto_item(&e->out, item, loop_wall_ms(e->w->w.loop) + run_timeout_ms(h->run));
     arm(e);
 }
 
