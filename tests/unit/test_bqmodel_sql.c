@@ -255,7 +255,8 @@ static void a_lost_permit_fails_the_statement(void **state)
 {
     struct world *w = *state;
     bqmodel_add_table(w->m, "ds.permits", "slot:INT64, token:STRING, expires:TIMESTAMP");
-    bqmodel_insert(w->m, "ds.permits", "[{\"slot\":1,\"token\":\"mine\",\"expires\":\"2026-01-01T00:01:00Z\"},{\"slot\":0,\"token\":\"other\",\"expires\":\"2027-01-01T00:00:00Z\"}]");
+    bqmodel_insert(w->m, "ds.permits", "[{\"slot\":1,\"token\":\"mine\",\"expires\":\"2026-01-01T00:01:00Z\"},"
+                                       "{\"slot\":0,\"token\":\"mine\",\"expires\":\"2027-01-01T00:00:00Z\"},{\"slot\":1,\"token\":\"other\",\"expires\":\"2027-01-01T00:00:00Z\"}]");
     load(w, "l", "s", PLAIN("a", 1, 0, "l1"));
     run_cut(w, &(struct cut){.mode = WRITE_MERGE, .fence = FENCE});
     assert_counts(w, 1, 0, 0);
@@ -309,6 +310,19 @@ static void the_loser_of_a_conflict_runs_anew(void **state)
     assert_rows(w, "ds.t", "[{\"k\":\"a\",\"v\":2,\"at\":null,\"x\":null}]");
 }
 
+static void an_insert_never_conflicts(void **state)
+{
+    struct world *w = *state;
+    bqmodel_insert(w->m, "ds.t", "[{\"k\":\"a\",\"v\":1}]");
+    load(w, "l", "s", PLAIN("a", 2, 0, "l1"));
+    assert_int_equal(insert_cut(w, "m", &merge), 200);
+    assert_int_equal(insert_cut(w, "i", &(struct cut){.mode = WRITE_APPEND}), 200);
+    wait_job(w, "i");
+    assert_good(w);
+    assert_int_equal(bqmodel_counters(w->m)->reruns, 0);
+    assert_rows(w, "ds.t", "[{\"k\":\"a\",\"v\":2,\"at\":null,\"x\":null},{\"k\":\"a\",\"v\":2,\"at\":null,\"x\":null}]");
+}
+
 static void two_mutating_statements_run_twenty_wait_and_the_next_fails(void **state)
 {
     struct world *w = *state;
@@ -353,6 +367,65 @@ static void results_wait_for_the_job_as_long_as_asked(void **state)
     assert_null(doc_get(w->doc, "dmlStats"));
 }
 
+/* --- the product's own client ---------------------------------------------------------------------------------------------------------------- */
+
+struct outcome { bool came; struct error err; int64_t output_rows, inserted; int tries; };
+
+static void on_job(void *arg, const struct bq_job_result *r)
+{
+    struct outcome *o = arg;
+    *o = (struct outcome){.came = true, .output_rows = r->output_rows, .inserted = r->inserted, .tries = r->tries};
+    if (r->err)
+        o->err = *r->err;
+}
+
+static bool job_came(void *arg)
+{
+    return ((struct outcome *)arg)->came;
+}
+
+static void run_job(struct world *w, struct bq *bq, const struct bq_job_spec *spec, struct outcome *o)
+{
+    *o = (struct outcome){0};
+    bq_job_start(bq, spec, on_job, o);
+    assert_true(loop_until(w->loop, job_came, o, 600 * US_PER_S));
+    if (o->err.kind != ERR_NONE)
+        fail_msg("%s", o->err.text);
+}
+
+static void the_products_client_loads_through_losses(void **state)
+{
+    struct world *w = *state;
+    struct rnd rnd;
+    rnd_seeded(&rnd, 1);
+    struct auth *auth = auth_anonymous();
+    struct bq *bq = bq_new(&(struct bq_options){.loop = w->loop, .http = w->http, .auth = auth, .rnd = &rnd, .base_url = "http://model", .project = "local"});
+    static const char row[] = PLAIN("a", 1, 0, "l1");
+    const size_t size = LIMIT_MULTIPART + 1000;
+    AUTO(free_ptr) char *data = xmalloc(size);
+    memset(data, ' ', size);
+    memcpy(data + size - (sizeof(row) - 1), row, sizeof(row) - 1);
+    struct http_slice media = {data, size};
+    static const struct bq_ref shard = {"local", "ds", "s"};
+    AUTO(doc_free_auto) doc *load_config = bq_load_config(&shard);
+    bqmodel_fault(w->m, &(struct bqmodel_fault){.match = "PUT", .kind = BQMODEL_KEEP_FEWER, .bytes = UPLOAD_CHUNK / 4});
+    bqmodel_fault(w->m, &(struct bqmodel_fault){.match = "PUT", .kind = BQMODEL_LOSE_REPLY, .skip = 1});
+    bqmodel_fault(w->m, &(struct bqmodel_fault){.match = "big_t0", .kind = BQMODEL_JOB_ERROR, .reason = "jobBackendError"});
+    struct outcome o;
+    run_job(w, bq, &(struct bq_job_spec){.id_base = "big", .digest = "d1", .configuration = load_config, .media = &media, .media_count = 1}, &o);
+    assert_int_equal(o.output_rows, 1);
+    assert_int_equal(o.tries, 2);
+    assert_int_equal(bqmodel_count(w->m, "ds.s"), 1);
+    bqmodel_fault(w->m, &(struct bqmodel_fault){.match = "POST", .kind = BQMODEL_LOSE_REPLY});
+    media.len = 0;
+    run_job(w, bq, &(struct bq_job_spec){.id_base = "none", .digest = "d2", .configuration = load_config, .media = &media, .media_count = 1}, &o);
+    assert_int_equal(o.output_rows, 0);
+    assert_int_equal(bqmodel_counters(w->m)->duplicates, 1);
+    assert_int_equal(bqmodel_counters(w->m)->faults, 4);
+    bq_free(bq);
+    auth_free(auth);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, world_setup, world_teardown)
 int main(void)
 {
@@ -377,8 +450,10 @@ int main(void)
         TEST(tables_that_do_not_fit_the_statement_fail_it),
         TEST(two_merges_that_only_insert_both_do),
         TEST(the_loser_of_a_conflict_runs_anew),
+        TEST(an_insert_never_conflicts),
         TEST(two_mutating_statements_run_twenty_wait_and_the_next_fails),
         TEST(results_wait_for_the_job_as_long_as_asked),
+        TEST(the_products_client_loads_through_losses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

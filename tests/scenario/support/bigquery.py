@@ -130,3 +130,25 @@ class BigQuery:
         """The jobs whose id begins so, in no order."""
         listed = self.call("GET", "/jobs?projection=full&maxResults=1000&allUsers=true") or {}
         return [j for j in listed.get("jobs") or [] if j["jobReference"]["jobId"].startswith(prefix)]
+
+    # -- only the model has these
+
+    def control(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"http://{self.address}/control/{path}", data, method=method), timeout=60) as reply:
+            return json.loads(reply.read())
+
+    def fault(self, match, kind, **more):
+        """fault("POST /upload", "lose_reply", times=2): see struct bqmodel_fault in tests/bq/bqmodel.h."""
+        self.control("POST", "fault", {"match": match, "kind": kind, **more})
+
+    def clear_faults(self):
+        self.control("POST", "clear-faults", {})
+
+    def counters(self):
+        """Counts of requests and jobs, the jobs, and the first statement the product should not have sent (or None)."""
+        return self.control("GET", "counters")
+
+    def expire(self, table):
+        """The table's time is over now."""
+        self.control("POST", f"expire?table={urllib.parse.quote(table)}", {})
