@@ -28,7 +28,8 @@ static void set_state(struct shard *s, enum shard_state to)
 {
     static const unsigned legal[] = {[SHARD_NONE] = 1u << SHARD_CREATING, [SHARD_CREATING] = 1u << SHARD_WAITING | 1u << SHARD_READY,
                                      [SHARD_WAITING] = 1u << SHARD_CREATING, [SHARD_READY] = 0};
-    assert(legal[s->state] >> to & 1);
+    if (!(legal[s->state] >> to & 1))
+        abort();
     s->state = to;
 }
 

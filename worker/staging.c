@@ -153,9 +153,8 @@ void staging_join(struct item *item)
 
 /* --- loading --------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void next_load(struct staging *st, struct load *done)
+static void next_load(struct staging *st)
 {
-    assert(st->running == done);
     st->running = NULL;
     st->w->loads_running--;
     st->trouble[0] = '\0';
@@ -170,7 +169,7 @@ static void landed(struct staging *st, struct load *l, int64_t output_rows)
     struct log_ctx ctx = {.run = st->run->id, .worker = st->w->name, .job = l->id};
     log_line(LOG_DEBUG, &ctx, "%" PRId64 " rows of %" PRId64 " items are loaded", l->rows, l->item_count);
     metric_add(st->w->w.metrics, METRIC_LOADS, 1);
-    next_load(st, l);
+    next_load(st);
     manifests_load(l);
     load_free(l);
     poke(st, false);
@@ -181,7 +180,7 @@ static void rejected(struct staging *st, struct load *l, const struct error *err
 {
     struct log_ctx ctx = {.run = st->run->id, .worker = st->w->name, .job = l->id};
     log_line(LOG_WARN, &ctx, "BigQuery refused the rows of %" PRId64 " items%s: %s", l->item_count, l->item_count > 1 ? ", which are split" : "", err->text);
-    next_load(st, l);
+    next_load(st);
     if (l->item_count == 1) {
         struct item *item = TAILQ_FIRST(&l->items);
         load_free(l);
