@@ -42,6 +42,8 @@ struct kafka_pair { const char *key, *value; }; /* a list ends with a NULL key *
 int kafka_handle_open(struct kafka_handle *, struct bus_kafka *, enum kafka_role, const struct kafka_pair *more, struct error *) MUST_CHECK;
 /* Watches the queue, which the handle then owns. */
 void kafka_handle_watch(struct kafka_handle *, rd_kafka_queue_t *, int64_t every_us);
+/* Another queue that is drained with it. */
+void kafka_handle_signal(struct kafka_handle *, rd_kafka_queue_t *);
 /* No more callbacks on the loop; the client lives on. */
 void kafka_handle_unwatch(struct kafka_handle *);
 void kafka_handle_soon(struct kafka_handle *);
@@ -104,6 +106,7 @@ struct bus_kafka {
     char *brokers, *client_id, *description;
     struct kafka_pair *properties;
     int64_t prefetch_bytes, max_message;
+    bool fetch_backoff_known;                /* librdkafka takes fetch.queue.backoff.ms */
     bool freeing;                            /* nobody is called back any more */
     struct kafka_helper helper;
     struct kafka_link link;

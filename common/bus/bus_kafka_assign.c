@@ -43,13 +43,25 @@ static void slots_reserve(struct kafka_group *g, int32_t partition)
     g->slot_count = count;
 }
 
+/* Before the assignment: from then on messages may come. */
+static void route(struct kafka_group *g, int32_t partition)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_partition(g->handle.rk, g->topic, partition);
+    if (queue == NULL)
+        return;
+    rd_kafka_queue_forward(queue, g->messages);
+    rd_kafka_queue_destroy(queue);
+}
+
 /* list carries the committed offsets, or -1001 for none. */
 static void take_over(struct kafka_group *g, rd_kafka_topic_partition_list_t *list)
 {
     rd_kafka_topic_partition_list_t *start = rd_kafka_topic_partition_list_copy(list);
-    for (int i = 0; i < start->cnt; i++)
+    for (int i = 0; i < start->cnt; i++) {
         if (start->elems[i].offset < 0)
             start->elems[i].offset = RD_KAFKA_OFFSET_BEGINNING;
+        route(g, start->elems[i].partition);
+    }
     rd_kafka_resp_err_t code = rd_kafka_assign(g->handle.rk, start);
     rd_kafka_topic_partition_list_destroy(start);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -60,8 +72,6 @@ static void take_over(struct kafka_group *g, rd_kafka_topic_partition_list_t *li
         slots_reserve(g, list->elems[i].partition);
         g->slots[list->elems[i].partition] = (struct kafka_slot){.held = true, .next = i64_max(0, list->elems[i].offset)};
     }
-    if (g->paused)
-        kafka_group_apply_pause(g);
     for (int i = 0; i < list->cnt; i++) {
         const rd_kafka_topic_partition_t *t = &list->elems[i];
         AUTO(free_ptr) char *metadata = t->metadata ? xstrndup(t->metadata, t->metadata_size) : xstrdup("");

@@ -93,8 +93,8 @@ static int set_own(struct bus_kafka *k, rd_kafka_conf_t *conf, enum kafka_role r
         return -1;
     if (role == KAFKA_MEMBER && set_all(conf, prefetch, err) < 0)
         return -1;
-    if (role != KAFKA_PRODUCER) /* later versions only; without it a full local queue is looked at again after a whole second */
-        (void)set(conf, &(struct kafka_pair){"fetch.queue.backoff.ms", "10"}, NULL);
+    if (role != KAFKA_PRODUCER) /* later versions only; before them see bus_kafka_nudge.c */
+        k->fetch_backoff_known = set(conf, &(struct kafka_pair){"fetch.queue.backoff.ms", "10"}, NULL) == 0;
     return set_all(conf, more, err);
 }
 

@@ -24,8 +24,8 @@ struct kafka_follow {
     int64_t from, next;       /* next: what comes before it was seen */
     struct bus_follow_events events;
     void *arg;
-    bool failed, asking;
-    struct timer *grace;      /* set when the topic or partition was said not to exist */
+    bool failed, heard;
+    struct timer *grace;      /* until the first message or end: librdkafka does not say that a topic is missing */
     TAILQ_ENTRY(kafka_follow) link;
 };
 
@@ -51,7 +51,8 @@ static void fail(struct kafka_follow *f, const struct error *err)
 static void on_described(void *arg, const struct bus_topic *topic, const struct error *err)
 {
     struct kafka_follow *f = arg;
-    f->asking = false;
+    if (f->heard)
+        return;
     if (err != NULL) {
         timer_set(f->grace, KAFKA_GRACE_MS * US_PER_MS);
         return;
@@ -69,8 +70,15 @@ static void on_described(void *arg, const struct bus_topic *topic, const struct 
 static void on_grace(void *arg)
 {
     struct kafka_follow *f = arg;
-    f->asking = true;
     kafka_topic_describe(f->base.bus, f->name, on_described, f);
+}
+
+static void hear(struct kafka_follow *f)
+{
+    if (f->heard)
+        return;
+    f->heard = true;
+    timer_stop(f->grace);
 }
 
 static void on_partition_error(struct kafka_follow *f, const rd_kafka_message_t *m)
@@ -78,15 +86,13 @@ static void on_partition_error(struct kafka_follow *f, const rd_kafka_message_t 
     struct error err = ERROR_INIT;
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
         f->next = i64_max(f->next, m->offset);
+        hear(f);
         if (f->events.at_end != NULL)
             f->events.at_end(f->arg, m->offset);
     } else if (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || m->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE) {
         (void)bus_error_range(&err, f->name, f->partition, i64_max(f->from, f->next));
         fail(f, &err);
-    } else if (kafka_is_unknown(m->err)) {
-        if (!timer_is_set(f->grace) && !f->asking)
-            timer_set(f->grace, KAFKA_GRACE_MS * US_PER_MS);
-    } else {
+    } else if (!kafka_is_unknown(m->err)) { /* unknown: for a moment, or the grace ends */
         (void)kafka_error(&err, m->err, "reading topic %s, partition %" PRId32, f->name, f->partition);
         log_debug("%s", err.text);
         if (err.kind == ERR_FATAL)
@@ -99,6 +105,7 @@ static void on_message(struct kafka_follow *f, const rd_kafka_message_t *m)
     if (m->offset < f->next)
         return; /* seen before a connection broke */
     f->next = m->offset + 1;
+    hear(f);
     struct bus_msg msg = {
         .topic = f->name, .partition = m->partition, .offset = m->offset, .time_ms = rd_kafka_message_timestamp(m, NULL),
         .key = m->key, .key_len = m->key_len, .value = m->payload, .value_len = m->len,
@@ -193,6 +200,7 @@ struct bus_follow *kafka_follow(struct bus *b, const char *topic, int32_t partit
     *f = (struct kafka_follow){.base = {.bus = b}, .reader = r, .topic = t, .name = xstrdup(topic), .partition = partition, .from = from,
                                .next = i64_max(from, 0), .events = *events, .arg = arg};
     f->grace = timer_new(k->loop, on_grace, f);
+    timer_set(f->grace, KAFKA_GRACE_MS * US_PER_MS);
     TAILQ_INSERT_TAIL(&r->follows, f, link);
     return &f->base;
 }

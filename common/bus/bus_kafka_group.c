@@ -7,6 +7,7 @@
 #define MESSAGES_A_WAKE 1000
 #define POLL_EVERY_US US_PER_S /* polled even when nothing comes: a member that is paused must not pass for a stuck one */
 #define MEMBER_POLL_MS 100
+#define HEARTBEAT_MS 1000     /* a rebalance is noticed with the next one */
 
 /* --- what it holds --------------------------------------------------------------------------------------------------------------------- */
 
@@ -15,38 +16,16 @@ bool kafka_group_holds(const struct kafka_group *g, int32_t partition)
     return partition >= 0 && partition < g->slot_count && g->slots[partition].held;
 }
 
-void kafka_group_apply_pause(struct kafka_group *g)
-{
-    rd_kafka_topic_partition_list_t *list = NULL;
-    for (int32_t p = 0; p < g->slot_count; p++) {
-        struct kafka_slot *s = &g->slots[p];
-        if (!s->held || s->paused == g->paused)
-            continue;
-        s->paused = g->paused;
-        if (list == NULL)
-            list = rd_kafka_topic_partition_list_new(g->slot_count);
-        rd_kafka_topic_partition_list_add(list, g->topic, p);
-    }
-    if (list == NULL)
-        return;
-    rd_kafka_resp_err_t code = g->paused ? rd_kafka_pause_partitions(g->handle.rk, list) : rd_kafka_resume_partitions(g->handle.rk, list);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        log_debug("group %s: pausing or resuming: %s", g->name, rd_kafka_err2str(code));
-    rd_kafka_topic_partition_list_destroy(list);
-}
-
 void kafka_group_pause(struct bus_group *base)
 {
-    struct kafka_group *g = kafka_group_of(base);
-    g->paused = true;
-    kafka_group_apply_pause(g);
+    kafka_group_of(base)->paused = true;
 }
 
 void kafka_group_resume(struct bus_group *base)
 {
     struct kafka_group *g = kafka_group_of(base);
     g->paused = false;
-    kafka_group_apply_pause(g);
+    kafka_handle_soon(&g->handle);
 }
 
 /* --- what comes -------------------------------------------------------------------------------------------------------------------------- */
@@ -95,8 +74,12 @@ static void on_grace(void *arg)
 static void on_member_error(struct kafka_group *g, const rd_kafka_message_t *m)
 {
     struct error err = ERROR_INIT;
+    char why[512] = "";
     (void)kafka_error(&err, m->err, "group %s, topic %s", g->name, g->topic);
-    if (m->err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
+    if (m->err == RD_KAFKA_RESP_ERR__FATAL) { /* a consumer's comes as a message */
+        rd_kafka_resp_err_t code = rd_kafka_fatal_error(g->handle.rk, why, sizeof(why));
+        group_fatal(&g->handle, code, why);
+    } else if (m->err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
         log_warn("group %s: this process did not look for messages for so long that its partitions went to others", g->name);
     else if (kafka_is_unknown(m->err)) {
         if (!timer_is_set(g->grace) && !g->asking)
@@ -112,6 +95,7 @@ static void on_message(struct kafka_group *g, const rd_kafka_message_t *m)
     if (!kafka_group_holds(g, m->partition) || m->offset < g->slots[m->partition].next)
         return; /* given up, or seen before a connection broke */
     g->slots[m->partition].next = m->offset + 1;
+    kafka_nudge_look(g);
     struct bus_msg msg = {
         .topic = g->topic, .partition = m->partition, .offset = m->offset, .time_ms = rd_kafka_message_timestamp(m, NULL),
         .key = m->key, .key_len = m->key_len, .value = m->payload, .value_len = m->len,
@@ -119,20 +103,30 @@ static void on_message(struct kafka_group *g, const rd_kafka_message_t *m)
     g->events.message(g->arg, &msg);
 }
 
-/* One at a time: batches may skip messages around a pause before librdkafka 2.1.0. */
+static bool on_polled(struct kafka_group *g, rd_kafka_message_t *m)
+{
+    if (m == NULL)
+        return false;
+    if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        on_member_error(g, m);
+    else if (!g->leaving && !g->failed)
+        on_message(g, m);
+    rd_kafka_message_destroy(m);
+    return true;
+}
+
+/*
+ * Rebalances, answers to commits and errors first, then messages: one at a time, as each may pause. Pausing in librdkafka itself would throw
+ * away what was fetched, and resuming would wait for the fetch that is under way: up to half a second each time.
+ */
 static bool group_drain(struct kafka_handle *h)
 {
     struct kafka_group *g = (struct kafka_group *)h;
-    for (int n = 0; n < MESSAGES_A_WAKE; n++) {
-        rd_kafka_message_t *m = rd_kafka_consumer_poll(h->rk, 0);
-        if (m == NULL)
+    while (on_polled(g, rd_kafka_consumer_poll(h->rk, 0)))
+        continue;
+    for (int n = 0; n < MESSAGES_A_WAKE; n++)
+        if (g->paused || !on_polled(g, rd_kafka_consume_queue(g->messages, 0)))
             return false;
-        if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-            on_member_error(g, m);
-        else if (!g->leaving && !g->failed)
-            on_message(g, m);
-        rd_kafka_message_destroy(m);
-    }
     return true;
 }
 
@@ -163,7 +157,7 @@ static int group_open(struct kafka_group *g, struct bus_kafka *k, const struct b
     char session[32], heartbeat[32];
     int64_t session_ms = config->session_ms ? config->session_ms : BUS_SESSION_MS;
     snprintf(session, sizeof(session), "%" PRId64, session_ms);
-    snprintf(heartbeat, sizeof(heartbeat), "%" PRId64, i64_max(1, i64_min(3000, session_ms / 3)));
+    snprintf(heartbeat, sizeof(heartbeat), "%" PRId64, i64_max(1, i64_min(HEARTBEAT_MS, session_ms / 3)));
     const struct kafka_pair more[] = {
         {"group.id", config->group}, {"session.timeout.ms", session}, {"heartbeat.interval.ms", heartbeat},
         {config->member ? "group.instance.id" : NULL, config->member}, {NULL, NULL},
@@ -172,6 +166,8 @@ static int group_open(struct kafka_group *g, struct bus_kafka *k, const struct b
         return -1;
     rd_kafka_poll_set_consumer(g->handle.rk);
     kafka_handle_watch(&g->handle, rd_kafka_queue_get_consumer(g->handle.rk), POLL_EVERY_US);
+    g->messages = rd_kafka_queue_new(g->handle.rk);
+    kafka_handle_signal(&g->handle, g->messages);
     rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(topics, config->topic, RD_KAFKA_PARTITION_UA);
     rd_kafka_resp_err_t code = rd_kafka_subscribe(g->handle.rk, topics);
@@ -179,6 +175,7 @@ static int group_open(struct kafka_group *g, struct bus_kafka *k, const struct b
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
     kafka_handle_unwatch(&g->handle);
+    rd_kafka_queue_destroy(g->messages);
     kafka_handle_destroy(&g->handle);
     return kafka_error(err, code, "group %s cannot be joined", config->group);
 }
@@ -243,6 +240,8 @@ static void close_member(struct kafka_group *g)
     if (error != NULL)
         rd_kafka_error_destroy(error);
     rd_kafka_queue_destroy(queue);
+    rd_kafka_queue_io_event_enable(g->messages, -1, NULL, 0);
+    rd_kafka_queue_destroy(g->messages);
     kafka_handle_destroy(&g->handle);
 }
 

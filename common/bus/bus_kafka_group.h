@@ -6,13 +6,23 @@
 /* A membership, shared by bus_kafka_group.c (joining, messages, pausing, leaving), bus_kafka_assign.c (rebalances) and bus_kafka_commit.c. */
 
 struct kafka_slot {
-    bool held, paused;  /* paused: in librdkafka. Resuming what is not paused may fetch old messages again */
+    bool held;
     int64_t next;       /* what comes before it was seen since the assignment */
+};
+
+/* Whether the fetcher sleeps over a queue that runs empty; see bus_kafka_nudge.c. */
+struct kafka_nudge {
+    size_t height;   /* of the local queue since the last nudge, in messages */
+    int64_t last_us;
+    uint64_t seen;
+    bool running;
 };
 
 struct kafka_group {
     struct kafka_handle handle; /* first: librdkafka's opaque is both */
     struct bus_group base;
+    /* All partitions' messages: apart from the client's own queue, so that a pause need only leave them there, while the member is polled on. */
+    rd_kafka_queue_t *messages;
     struct bus_group_events events;
     void *arg;
     char *name, *topic;
@@ -30,6 +40,8 @@ struct kafka_group {
     bool revoking, revoke_lost;        /* inside revoked(): */
     rd_kafka_topic_partition_list_t *last; /* what is committed there goes out together */
     struct kafka_commit *last_waits;
+
+    struct kafka_nudge nudge;
 
     struct timer *grace;        /* set when the topic was said not to exist */
     bool asking;
@@ -51,14 +63,15 @@ static inline struct kafka_group *kafka_group_of(struct bus_group *g)
 bool kafka_group_holds(const struct kafka_group *, int32_t partition);
 /* Fatal for this membership. */
 void kafka_group_fail(struct kafka_group *, const struct error *);
-/* Tells librdkafka what is to be paused or resumed, after a change of either. */
-void kafka_group_apply_pause(struct kafka_group *);
 
 void kafka_on_rebalance(rd_kafka_t *, rd_kafka_resp_err_t, rd_kafka_topic_partition_list_t *, void *opaque);
 /* Tells revoked for all it holds and forgets them; commits made there are in last and last_waits. */
 void kafka_group_give_up(struct kafka_group *, bool lost);
 void kafka_offer_drop(struct kafka_group *);
 void kafka_offer_retry(void *group);
+
+/* To be called with every message. */
+void kafka_nudge_look(struct kafka_group *);
 
 /* Sends what give_up gathered; not waited for. */
 void kafka_commit_last(struct kafka_group *);

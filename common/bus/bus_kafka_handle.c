@@ -9,7 +9,7 @@
 
 static bool of_connections(const char *facility)
 {
-    static const char *const quiet[] = {"FAIL", "ERROR", "CONFWARN", "CONNECT", "PROTOERR", "REQTMOUT", "MAXPOLL"};
+    static const char *const quiet[] = {"FAIL", "ERROR", "CONFWARN", "CONNECT", "PROTOERR", "REQTMOUT", "MAXPOLL", "GETPID", "FATAL"};
     for (size_t i = 0; i < ARRAY_LEN(quiet); i++)
         if (strcmp(facility, quiet[i]) == 0)
             return true;
@@ -87,9 +87,14 @@ static void on_signal(void *arg, int events)
     drain(h);
 }
 
-void kafka_handle_watch(struct kafka_handle *h, rd_kafka_queue_t *queue, int64_t every_us)
+void kafka_handle_signal(struct kafka_handle *h, rd_kafka_queue_t *queue)
 {
     static const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(queue, h->fd, &one, sizeof(one));
+}
+
+void kafka_handle_watch(struct kafka_handle *h, rd_kafka_queue_t *queue, int64_t every_us)
+{
     h->queue = queue;
     h->every_us = every_us;
     h->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -98,7 +103,7 @@ void kafka_handle_watch(struct kafka_handle *h, rd_kafka_queue_t *queue, int64_t
     h->watch = watch_new(h->kafka->loop, h->fd, on_signal, h);
     watch_set(h->watch, WATCH_READ);
     h->timer = timer_new(h->kafka->loop, drain, h);
-    rd_kafka_queue_io_event_enable(queue, h->fd, &one, sizeof(one));
+    kafka_handle_signal(h, queue);
     timer_set(h->timer, 0);
 }
 
