@@ -86,6 +86,16 @@ static void say_failed(struct consolidate *c, const char *why)
     say(c, &m);
 }
 
+/* Nobody has decided, which time could mend; but a refusal of this process's own it will not: others may have the permission. */
+static bool for_good(const struct error *err)
+{
+    struct error plain = ERROR_INIT;
+    if (err->code != 401 && err->code != 403)
+        return false;
+    bq_classify(err->code, err->reason, "", false, &plain);
+    return plain.kind == ERR_FATAL;
+}
+
 static void on_job(void *arg, const struct bq_job_result *r)
 {
     struct consolidate *c = arg;
@@ -93,8 +103,11 @@ static void on_job(void *arg, const struct bq_job_result *r)
     snprintf(c->job_id, sizeof(c->job_id), "%s", r->job_id ? r->job_id : "");
     struct log_ctx ctx = {.run = c->record->run, .job = c->job_id};
     if (r->err != NULL && !r->decided) {
-        log_line(LOG_WARN, &ctx, "the consolidation cannot be run from here: %s", r->err->text);
-        pause_after(c, r->err);
+        struct error err = *r->err;
+        if (for_good(&err))
+            err.kind = ERR_FATAL;
+        log_line(LOG_WARN, &ctx, "the consolidation cannot be run from here: %s", err.text);
+        pause_after(c, &err);
         return;
     }
     if (r->err != NULL) {
