@@ -24,7 +24,8 @@ int ackmap_load(struct ackmap *, const char *metadata, struct error *);
 
 /* The offset was delivered; delivered in order, those left out do not exist. False: it is done already, skip it. */
 bool ackmap_deliver(struct ackmap *, int64_t offset);
-/* A delivered offset is done; again is fine. */
+/* The offset is done; again is fine, and so is one that was delivered under an earlier assignment and not yet under this one. Before anything is known of
+ * the partition it is forgotten. */
 void ackmap_done(struct ackmap *, int64_t offset);
 
 /* The offset to commit: all below are done. -1: not known yet. */

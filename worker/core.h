@@ -20,8 +20,8 @@
  *   held     of a run that a fatal error stopped: waits for the run's end */
 enum item_state { ITEM_WAITING, ITEM_RUNNING, ITEM_FAILING, ITEM_STAGED, ITEM_SETTLED, ITEM_HELD, ITEM_STATES };
 
-/* A message that carried the item, and the assignment it came with. */
-struct delivery { int32_t partition; uint32_t epoch; int64_t offset; struct delivery *next; };
+/* A message that carried the item. */
+struct delivery { int32_t partition; int64_t offset; struct delivery *next; };
 
 TAILQ_HEAD(item_list, item);
 TAILQ_HEAD(run_list, run);
@@ -114,8 +114,8 @@ struct worker {
 };
 
 struct item *item_new(struct worker *, int64_t index, const char *key, size_t key_len, const char *payload, size_t payload_len);
-/* Adds a delivery, which replaces an older one from the same partition. */
-void item_delivered(struct item *, int32_t partition, uint32_t epoch, int64_t offset);
+/* Adds a delivery, unless it is known: a partition that was given up and came back brings its messages again. */
+void item_delivered(struct item *, int32_t partition, int64_t offset);
 void item_move(struct item *, enum item_state);
 /* Puts it at the end of a list, out of the one it was in; NULL: in none. */
 void item_enlist(struct item *, struct item_list *);

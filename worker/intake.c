@@ -10,7 +10,6 @@
 
 struct part {
     struct ackmap *map;     /* NULL: not ours now */
-    uint32_t epoch;         /* of the present, or else the last, assignment; from 1 */
     bool dirty;             /* something to commit */
     int64_t committed;      /* the last offset that was committed, with or without metadata */
 };
@@ -80,10 +79,10 @@ static void mark_dirty(struct intake *in, struct part *p)
         timer_set(in->commit, WAIT_COMMIT_EVERY * US_PER_MS);
 }
 
-void intake_done(struct intake *in, int32_t partition, uint32_t epoch, int64_t offset)
+void intake_done(struct intake *in, int32_t partition, int64_t offset)
 {
     struct part *p = part_of(in, partition);
-    if (p->map == NULL || p->epoch != epoch)
+    if (p->map == NULL)
         return;
     ackmap_done(p->map, offset);
     mark_dirty(in, p);
@@ -134,7 +133,7 @@ static struct run *run_of(struct intake *in, const struct envelope *e, enum run_
     return run;
 }
 
-static void take(struct intake *in, const struct bus_msg *m, uint32_t epoch, const struct envelope *e)
+static void take(struct intake *in, const struct bus_msg *m, const struct envelope *e)
 {
     struct worker *w = in->w;
     enum run_answer answer;
@@ -142,16 +141,16 @@ static void take(struct intake *in, const struct bus_msg *m, uint32_t epoch, con
     metric_add(w->w.metrics, METRIC_ITEMS_TAKEN, 1);
     if (answer == RUN_OVER) {
         metric_add(w->w.metrics, METRIC_ITEMS_SKIPPED, 1);
-        intake_done(in, m->partition, epoch, m->offset);
+        intake_done(in, m->partition, m->offset);
         return;
     }
     struct item *item = run ? itemmap_find(&run->items, e->item) : NULL;
     if (item != NULL) { /* here already: this delivery shares its fate */
-        item_delivered(item, m->partition, epoch, m->offset);
+        item_delivered(item, m->partition, m->offset);
         return;
     }
     item = item_new(w, e->item, e->key, e->key_len, e->payload, e->payload_len);
-    item_delivered(item, m->partition, epoch, m->offset);
+    item_delivered(item, m->partition, m->offset);
     if (answer == RUN_UNKNOWN)
         parked_add(in->parked, item, e->run, e->run_len);
     else
@@ -174,9 +173,9 @@ static void on_message(void *arg, const struct bus_msg *m)
     struct envelope e;
     struct error err = ERROR_INIT;
     if (envelope_decode(m->value, m->value_len, &in->scratch, &e, &err) != 0)
-        undecodable_add(in->bad, m, p->epoch, &err);
+        undecodable_add(in->bad, m, &err);
     else
-        take(in, m, p->epoch, &e);
+        take(in, m, &e);
     if (in->scratch.cap > LIMIT_PAYLOAD / 8)
         buf_free(&in->scratch);
     check_full(in, p);
@@ -192,7 +191,6 @@ static void on_assigned(void *arg, int32_t partition, int64_t committed, const c
     struct part *p = part_of(in, partition);
     ackmap_free(p->map);
     p->map = ackmap_new(committed);
-    p->epoch++;
     p->dirty = false;
     p->committed = committed;
     struct error err = ERROR_INIT;

@@ -5,8 +5,7 @@
 
 /*
  * Takes messages from the queue and says what is done of it: membership, assignments, acknowledgement maps, commits. Loop thread only.
- * A delivery belongs to (partition, epoch): a partition that was given up and came back is another epoch. Nothing is taken while
- * LIMIT_UNFINISHED items or LIMIT_TAKEN_BYTES of them are here, until half of that is left.
+ * Nothing is taken while LIMIT_UNFINISHED items or LIMIT_TAKEN_BYTES of them are here, until half of that is left.
  */
 struct worker;
 struct intake;
@@ -14,8 +13,8 @@ struct intake;
 struct intake *intake_new(struct worker *, struct error *);
 void intake_free(struct intake *);
 
-/* A delivery of that assignment is done. Ignored when the partition has been given up since. */
-void intake_done(struct intake *, int32_t partition, uint32_t epoch, int64_t offset);
+/* What that message carried is done: a fact of the log, whichever assignment it was delivered under. Ignored when the partition is not ours now. */
+void intake_done(struct intake *, int32_t partition, int64_t offset);
 /* Items were finished: takes messages again when there is room. */
 void intake_room(struct intake *);
 /* The catalog was read up to, not including, this offset: items of runs that are still unknown then belong to none. */

@@ -16,6 +16,7 @@ struct item *item_new(struct worker *w, int64_t index, const char *key, size_t k
     memset(i, 0, sizeof(*i));
     i->worker = w;
     i->index = index;
+    i->first.partition = -1;
     i->rows = BUF_INIT((size_t)w->o.buffer);
     i->taken_us = loop_now_us(w->w.loop);
     i->key_len = key_len;
@@ -32,19 +33,18 @@ struct item *item_new(struct worker *w, int64_t index, const char *key, size_t k
     return i;
 }
 
-void item_delivered(struct item *i, int32_t partition, uint32_t epoch, int64_t offset)
+void item_delivered(struct item *i, int32_t partition, int64_t offset)
 {
     struct delivery *d = &i->first;
-    if (d->epoch != 0) {
-        while (d->next != NULL && !(d->partition == partition && d->epoch != epoch))
+    if (d->partition >= 0) {
+        while (d->next != NULL && !(d->partition == partition && d->offset == offset))
             d = d->next;
-        if (!(d->partition == partition && d->epoch != epoch)) {
-            d->next = xcalloc(1, sizeof(*d));
-            d = d->next;
-        }
+        if (d->partition == partition && d->offset == offset)
+            return;
+        d->next = xcalloc(1, sizeof(*d));
+        d = d->next;
     }
     d->partition = partition;
-    d->epoch = epoch;
     d->offset = offset;
 }
 
@@ -104,13 +104,13 @@ static void forget(struct item *i)
     free(i);
 }
 
-/* An acknowledged manifest marks every live delivery of an item:
- * 1. p3 is assigned, item 42 joins a load. 2. p3 is revoked and comes back: 42 is delivered again and joins the item that is here already.
- * 3. The manifest is acknowledged: were only the first delivery marked, p3 could never commit past 42. */
+/* An acknowledged manifest marks every delivery of an item, whatever assignment it came with:
+ * 1. An item of p3 joins a load; then it is delivered a second time, from p5. 2. It is here, so the second delivery only joins it. 3. The manifest is
+ * acknowledged: were only the first delivery marked, p5 could never commit past the second one. */
 void item_finish(struct item *i)
 {
     for (const struct delivery *d = &i->first; d != NULL; d = d->next)
-        intake_done(i->worker->intake, d->partition, d->epoch, d->offset);
+        intake_done(i->worker->intake, d->partition, d->offset);
     forget(i);
 }
 

@@ -65,7 +65,7 @@ static void resolve_one(struct parked *p, struct item *item, int64_t *unknown)
         return;
     }
     for (const struct delivery *d = &item->first; d != NULL; d = d->next)
-        item_delivered(twin, d->partition, d->epoch, d->offset);
+        item_delivered(twin, d->partition, d->offset);
     item_abandon(item);
 }
 

@@ -10,7 +10,6 @@ struct bad {
     TAILQ_ENTRY(bad) link;
     struct post *post;
     int32_t partition;
-    uint32_t epoch;
     int64_t offset;
 };
 struct undecodable {
@@ -53,18 +52,18 @@ static void sent(void *arg, const struct error *err)
     struct worker *w = b->owner->w;
     if (err != NULL)
         log_warn("partition %" PRId32 ", offset %" PRId64 ": its entry in %s could not be written: %s", b->partition, b->offset, w->dead, err->text);
-    intake_done(b->owner->intake, b->partition, b->epoch, b->offset);
+    intake_done(b->owner->intake, b->partition, b->offset);
     forget(b);
     intake_room(w->intake);
     worker_moved(w);
 }
 
-void undecodable_add(struct undecodable *u, const struct bus_msg *m, uint32_t epoch, const struct error *why)
+void undecodable_add(struct undecodable *u, const struct bus_msg *m, const struct error *why)
 {
     struct log_ctx ctx = {.worker = u->w->name, .topic = m->topic, .partition1 = m->partition + 1};
     log_line(LOG_WARN, &ctx, "offset %" PRId64 " is no item: %s", m->offset, why->text);
     struct bad *b = xcalloc(1, sizeof(*b));
-    *b = (struct bad){.owner = u, .partition = m->partition, .epoch = epoch, .offset = m->offset};
+    *b = (struct bad){.owner = u, .partition = m->partition, .offset = m->offset};
     TAILQ_INSERT_TAIL(&u->list, b, link);
     u->w->unfinished++;
     doc *entry = doc_object();

@@ -12,6 +12,6 @@ struct intake;
 struct undecodable;
 struct undecodable *undecodable_new(struct worker *, struct intake *);
 void undecodable_free(struct undecodable *);
-void undecodable_add(struct undecodable *, const struct bus_msg *, uint32_t epoch, const struct error *why);
+void undecodable_add(struct undecodable *, const struct bus_msg *, const struct error *why);
 
 #endif

@@ -58,6 +58,22 @@ static void nothing_is_committed_before_the_partition_is_known(void **state)
     ackmap_free(m);
 }
 
+/* Delivered under an earlier assignment, done under this one, delivered again only then. */
+static void what_is_done_before_it_is_delivered_again_is_skipped(void **state)
+{
+    (void)state;
+    struct ackmap *m = ackmap_new(10);
+    ackmap_done(m, 12);
+    assert_true(ackmap_deliver(m, 10));
+    assert_true(ackmap_deliver(m, 11));
+    assert_false(ackmap_deliver(m, 12));
+    assert_true(ackmap_deliver(m, 13));
+    ackmap_done(m, 10);
+    ackmap_done(m, 11);
+    assert_int_equal(ackmap_next(m), 13);
+    ackmap_free(m);
+}
+
 /* Retention and markers leave holes: they hold nobody back. */
 static void offsets_that_do_not_exist_are_passed(void **state)
 {
@@ -224,6 +240,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(commit_stops_at_the_first_gap),
         cmocka_unit_test(nothing_is_committed_before_the_partition_is_known),
+        cmocka_unit_test(what_is_done_before_it_is_delivered_again_is_skipped),
         cmocka_unit_test(offsets_that_do_not_exist_are_passed),
         cmocka_unit_test(any_order_of_completion_ends_at_the_end),
         cmocka_unit_test(what_was_done_survives_a_commit_and_an_assignment),
