@@ -105,31 +105,6 @@ static int open_memory(struct setup *u, const struct settings *s, const struct s
 
 /* --- BigQuery -------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static bool starts_with(const char *text, const char *prefix)
-{
-    return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-/* auto: nothing for an emulator (BIGQUERY_EMULATOR_HOST, or a plain http:// address without a token), else the token. */
-static struct auth *choose_auth(const struct settings *s, const char *url, bool emulator, struct error *err)
-{
-    const char *how = s->auth != NULL ? s->auth : "auto";
-    if (strcmp(how, "anonymous") == 0)
-        return auth_anonymous();
-    if (strcmp(how, "bearer") == 0 && s->token == NULL) {
-        error_set(err, ERR_USAGE, 0, "--auth bearer needs a token: BQFLEET_TOKEN, BQFLEET_TOKEN_FILE or --token");
-        return NULL;
-    }
-    if (strcmp(how, "auto") == 0 && (emulator || (starts_with(url, "http://") && s->token == NULL)))
-        return auth_anonymous();
-    if (s->token != NULL)
-        return auth_bearer(s->token);
-    error_set(err, ERR_FATAL, 0, "no credentials for BigQuery at %s: this version takes a bearer token, from BQFLEET_TOKEN, BQFLEET_TOKEN_FILE or --token "
-              "(gcloud auth print-access-token prints one that lasts an hour), or none at all for an emulator (BIGQUERY_EMULATOR_HOST, or --auth anonymous)",
-              url);
-    return NULL;
-}
-
 struct knock {
     struct setup *setup;
     struct timer *timer;
@@ -188,6 +163,11 @@ static int await_bigquery(struct setup *u, const char *project, int64_t wait_ms,
     buf_free(&k.path);
     if (k.answered && k.err.kind == ERR_NONE)
         return 0;
+    if (strcmp(k.err.reason, "credentials") == 0) { /* BigQuery itself was not asked */
+        *err = k.err;
+        err->kind = ERR_FATAL;
+        return -1;
+    }
     const char *url = bq_base_url(u->world.bq);
     if (k.answered)
         return error_set(err, ERR_FATAL, k.err.code, "BigQuery at %s refused the credentials (%s): %s", url, auth_describe(u->auth), k.err.text);
@@ -201,13 +181,16 @@ static int open_bigquery(struct setup *u, const struct command_env *env, const s
     const char *host = env->env("BIGQUERY_EMULATOR_HOST"), *cloud_project = env->env("GOOGLE_CLOUD_PROJECT");
     bool emulator = s->bigquery_url == NULL && host != NULL && host[0] != '\0';
     const char *url = s->bigquery_url != NULL ? s->bigquery_url : emulator ? host : DEFAULT_URL;
-    const char *project = s->project != NULL ? s->project : spec != NULL && spec->project != NULL ? spec->project : cloud_project;
-    if (project == NULL || project[0] == '\0')
-        return error_set(err, ERR_USAGE, 0, "no project: give --project, project: in the spec, or GOOGLE_CLOUD_PROJECT");
-    u->auth = choose_auth(s, url, emulator, err);
+    u->http = http_curl(u->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &u->metrics});
+    u->auth = auth_choose(&(struct auth_choice){.how = s->auth, .token = s->token, .url = url, .emulator = emulator, .env = env->env,
+                                                .loop = u->world.loop, .http = u->http, .rnd = u->world.rnd}, err);
     if (u->auth == NULL)
         return -1;
-    u->http = http_curl(u->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &u->metrics});
+    const char *project = s->project != NULL ? s->project : spec != NULL && spec->project != NULL ? spec->project : cloud_project;
+    if (project == NULL || project[0] == '\0')
+        project = auth_project(u->auth);
+    if (project == NULL || project[0] == '\0')
+        return error_set(err, ERR_USAGE, 0, "no project: give --project, project: in the spec, or GOOGLE_CLOUD_PROJECT");
     u->world.bq = bq_new(&(struct bq_options){
         .loop = u->world.loop,
         .http = u->http,
@@ -248,8 +231,8 @@ void setup_close(struct setup *u)
         bus_free(u->world.bus);
     if (u->world.bq != NULL)
         bq_free(u->world.bq);
-    http_free(u->http);
     auth_free(u->auth);
+    http_free(u->http);
     if (u->world.loop != NULL)
         loop_free(u->world.loop);
     *u = (struct setup){0};

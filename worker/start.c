@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/base/log.h"
 
 #define DEFAULT_URL "https://bigquery.googleapis.com"
 #define PROPERTIES_MAX (64 * 1024) /* bytes of a file of librdkafka properties */
@@ -66,8 +67,6 @@ static char **kafka_properties(const struct settings *s, struct error *err)
     return all;
 }
 
-struct waiting { bool done; struct error err; };
-
 static bool is_done(void *arg)
 {
     return ((struct waiting *)arg)->done;
@@ -107,31 +106,41 @@ static int open_bus(struct start *st, const struct settings *s, struct error *er
 
 /* --- BigQuery --------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static struct auth *choose_auth(const struct settings *s, bool emulator, struct error *err)
+static void on_credentials(void *arg, const char *header, const struct error *err)
 {
-    const char *how = s->auth ? s->auth : "auto";
-    bool token = s->token != NULL && s->token[0] != '\0';
-    if (strcmp(how, "anonymous") == 0 || (strcmp(how, "auto") == 0 && emulator))
-        return auth_anonymous();
-    if (token)
-        return auth_bearer(s->token);
-    error_set(err, ERR_USAGE, 0, "no credentials for BigQuery: give BQFLEET_TOKEN or BQFLEET_TOKEN_FILE, or --auth anonymous for an emulator");
-    return NULL;
+    (void)header;
+    answered(arg, err);
+}
+
+/* Credentials that cannot work are better known now than at the first load; a token service that is only out of order is waited for then. */
+static int check_credentials(struct start *st, int64_t wait_ms, struct error *err)
+{
+    struct waiting *w = &st->credentials; /* may still be waited for when this returns */
+    auth_header(st->auth, on_credentials, w);
+    if (loop_until(st->world.loop, is_done, w, wait_ms * US_PER_MS) && w->err.kind == ERR_FATAL) {
+        *err = w->err;
+        return -1;
+    }
+    if (!w->done || w->err.kind != ERR_NONE)
+        log_warn("no token yet from %s%s%s", auth_describe(st->auth), w->done ? ": " : "", w->err.text);
+    return 0;
 }
 
 static int open_bq(struct start *st, const struct settings *s, const char *(*env)(const char *), struct error *err)
 {
     const char *emulator = env("BIGQUERY_EMULATOR_HOST"), *project = s->project ? s->project : env("GOOGLE_CLOUD_PROJECT");
     const char *url = s->bigquery_url ? s->bigquery_url : emulator && emulator[0] ? emulator : DEFAULT_URL;
-    bool plain = url == emulator || (strncmp(url, "http://", 7) == 0 && (s->token == NULL || s->token[0] == '\0'));
-    st->auth = choose_auth(s, plain, err);
+    st->http = http_curl(st->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &st->metrics});
+    st->auth = auth_choose(&(struct auth_choice){.how = s->auth, .token = s->token, .url = url, .emulator = url == emulator, .env = env,
+                                                 .loop = st->world.loop, .http = st->http, .rnd = &st->rnd}, err);
     if (st->auth == NULL)
         return -1;
-    st->http = http_curl(st->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &st->metrics});
+    if (project == NULL || project[0] == '\0')
+        project = auth_project(st->auth);
     /* Each run's record names the project of its jobs; this one is only for runs whose record does not. */
     st->world.bq = bq_new(&(struct bq_options){.loop = st->world.loop, .http = st->http, .auth = st->auth, .rnd = &st->rnd, .metrics = &st->metrics,
                                                .base_url = url, .project = project ? project : ""});
-    return 0;
+    return check_credentials(st, s->wait_ms > 0 ? s->wait_ms : WAIT_SERVICE, err);
 }
 
 /* --- all of it ------------------------------------------------------------------------------------------------------------------------------------------------ */
@@ -180,8 +189,8 @@ void start_close(struct start *st)
     if (st->world.bus != NULL)
         bus_free(st->world.bus);
     bq_free(st->world.bq);
-    http_free(st->http);
     auth_free(st->auth);
+    http_free(st->http);
     handler_defs_free(&st->handlers);
     loop_free(st->world.loop);
     *st = (struct start){.name = ""};

@@ -5,6 +5,9 @@
 #include "common/fleet/settings.h"
 #include "worker/worker.h"
 
+/* One answer waited for. */
+struct waiting { bool done; struct error err; };
+
 /* The world of a bqfleet-worker process, made from its settings: Kafka, BigQuery, children. */
 struct start {
     struct world world;
@@ -12,6 +15,7 @@ struct start {
     struct metrics metrics;
     struct http *http;
     struct auth *auth;
+    struct waiting credentials; /* for the first token */
     struct handler_defs handlers;
     char name[LIMIT_NAME];
 };

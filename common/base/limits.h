@@ -54,6 +54,11 @@
 #define UPLOAD_CHUNK (8 * 1024 * 1024)       /* bytes of one PUT of a session: a multiple of 262,144, as the service demands */
 #define LIMIT_UPLOAD_SESSIONS 5              /* sessions of one upload that may be lost without any getting through */
 
+/* Credentials */
+#define LIMIT_CREDENTIALS (64 * 1024)        /* bytes of a file of credentials, or of one that holds a subject token */
+#define LIMIT_TOKEN_ANSWER (64 * 1024)       /* bytes of an answer that holds a token */
+#define LIMIT_TOKEN_REQUEST (512 * 1024)     /* bytes of a request for one: two such files, each byte escaped as three, and names */
+
 /* Documents */
 #define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
 #define LIMIT_SPEC (4 * 1024 * 1024)      /* bytes of a YAML spec */

@@ -12,14 +12,21 @@ static void fixed_header(struct auth *a, auth_cb *cb, void *arg)
     cb(arg, ((struct fixed *)a)->header, NULL);
 }
 
-static void fixed_refused(struct auth *a)
+static void fixed_refused(struct auth *a, uint64_t stamp)
 {
     (void)a; /* there is no other */
+    (void)stamp;
 }
 
 static const char *fixed_describe(struct auth *a)
 {
     return ((struct fixed *)a)->header ? "bearer token" : "anonymous";
+}
+
+static const char *fixed_project(struct auth *a)
+{
+    (void)a;
+    return NULL;
 }
 
 static void fixed_free(struct auth *a)
@@ -31,7 +38,7 @@ static void fixed_free(struct auth *a)
     free(f);
 }
 
-static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_free};
+static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_project, fixed_free};
 
 static struct auth *fixed_new(char *header)
 {

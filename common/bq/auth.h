@@ -3,25 +3,55 @@
 
 #include "common/base/error.h"
 
-/* Where requests get their credentials. Anonymous and a static bearer token here; keys, metadata servers and exchanges come behind
- * the same interface. */
+/* Where requests get their credentials. Loop thread only. An auth is freed after every bq that uses it, and before its http and loop. */
 struct auth;
-/* header: "Authorization: Bearer ...", or NULL when requests go without. err: ERR_RETRY or ERR_FATAL. */
+struct loop;
+struct http;
+struct rnd;
+/* header: "Authorization: Bearer ...", or NULL when requests go without. err: ERR_RETRY or ERR_FATAL, with the reason "credentials". */
 typedef void auth_cb(void *arg, const char *header, const struct error *err);
 
 struct auth_ops {
-    void (*header)(struct auth *, auth_cb *, void *arg); /* may call back from inside */
-    void (*refused)(struct auth *);                      /* a 401: the token is of no use any more */
-    const char *(*describe)(struct auth *);              /* "anonymous", "bearer token": never the secret */
-    void (*free)(struct auth *);
+    void (*header)(struct auth *, auth_cb *, void *arg); /* calls back once; may do so from inside */
+    void (*refused)(struct auth *, uint64_t stamp);      /* a 401 for the header with that stamp: it is of no use any more */
+    const char *(*describe)(struct auth *);              /* "anonymous", "service account a@b (FILE)": never the secret */
+    const char *(*project)(struct auth *);               /* that the credentials belong to; NULL: unknown */
+    void (*free)(struct auth *);                         /* calls back whoever still waits, with an error */
 };
 struct auth { const struct auth_ops *ops; }; /* first member */
 
 struct auth *auth_anonymous(void);
 struct auth *auth_bearer(const char *token);
+
+/* What the user chose, and where else to look. env, loop, http and rnd must outlive the result; they are unused by fixed credentials. */
+struct auth_choice {
+    const char *how;                    /* auto, anonymous, bearer, adc; NULL: auto */
+    const char *token;                  /* NULL: none */
+    const char *url;                    /* of BigQuery */
+    bool emulator;                      /* that url is an emulator's */
+    const char *(*env)(const char *);
+    struct loop *loop;
+    struct http *http;
+    struct rnd *rnd;
+};
+/* auto: none for an emulator or a plain http:// address without a token; else the token; else the application default credentials.
+ * Reads files, sends nothing yet. NULL with ERR_USAGE or ERR_FATAL. */
+struct auth *auth_choose(const struct auth_choice *, struct error *);
+
 static inline void auth_header(struct auth *a, auth_cb *cb, void *arg) { a->ops->header(a, cb, arg); }
-static inline void auth_refused(struct auth *a) { a->ops->refused(a); }
+static inline void auth_refused(struct auth *a, uint64_t stamp) { a->ops->refused(a, stamp); }
 static inline const char *auth_describe(struct auth *a) { return a->ops->describe(a); }
+static inline const char *auth_project(struct auth *a) { return a->ops->project(a); }
 static inline void auth_free(struct auth *a) { if (a) a->ops->free(a); }
+
+/* Tells one header from another without keeping it: requests that went out with the old token get their 401 when a new one is there
+ * already, which they must not take with them. FNV-1a; 0 for none. */
+static inline uint64_t auth_stamp(const char *header)
+{
+    uint64_t h = header ? UINT64_C(14695981039346656037) : 0;
+    for (; header && *header; header++)
+        h = (h ^ (unsigned char)*header) * UINT64_C(1099511628211);
+    return h;
+}
 
 #endif

@@ -22,6 +22,7 @@ struct bq_call {
     size_t body_count;
     char *headers[HEADERS_MAX + 1];  /* the caller's, and the body's type */
     int64_t first_byte_ms, began_ms;
+    uint64_t stamp;                  /* of the credentials it went out with */
     bq_cb *cb;
     void *arg;
     const struct bq_hooks *hooks;    /* NULL: arg is not ours */
@@ -133,7 +134,7 @@ static void answered(void *arg, struct http_response *r)
     a.doc = body;
     if (r->status == 401 && !c->refreshed) {
         c->refreshed = true;
-        auth_refused(c->bq->auth);
+        auth_refused(c->bq->auth, c->stamp);
         timer_set(c->timer, 0);
     } else if (r->status == 404 && c->absent_ok) {
         a.doc = NULL;
@@ -150,6 +151,7 @@ static void answered(void *arg, struct http_response *r)
         a.err = NULL;
         if (c->hooks && c->hooks->more && c->hooks->more(c, c->arg, &a)) {
             c->failures = 0;
+            c->refreshed = false;
             c->began_ms = loop_now_ms(c->bq->loop);
             attempt(c);
         } else {
@@ -178,6 +180,7 @@ static void send_with(void *arg, const char *authorization, const struct error *
     if (authorization)
         headers[n++] = authorization;
     headers[n] = NULL;
+    c->stamp = auth_stamp(authorization);
     struct http_request r = {
         .method = c->method, .url = c->url, .headers = headers, .body = c->body, .body_count = c->body_count,
         .first_byte_ms = c->first_byte_ms, .urgent = c->urgent,
