@@ -47,45 +47,6 @@ static int tear_down(void **state)
 
 /* --- only on Kafka ------------------------------------------------------------------------------------------------------------------- */
 
-static void wrong_properties_are_told_at_once(void **state)
-{
-    struct bus_env *env = *state;
-    static const char *const bad[][2] = {{"no.such=1", NULL}, {"acks=1", NULL}, {"linger.ms=soon", NULL}, {"nonsense", NULL}};
-    static const char *const told[] = {"no.such", "acks", "linger.ms", "nonsense"};
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        struct error err = ERROR_INIT;
-        assert_null(bus_kafka(env->loop, &(struct bus_kafka_options){.brokers = address, .properties = bad[i]}, &err));
-        assert_int_equal(err.kind, ERR_USAGE);
-        assert_non_null(strstr(err.text, told[i]));
-    }
-}
-
-static void versions_that_break_are_refused(void **state)
-{
-    (void)state;
-    struct error err = ERROR_INIT;
-    assert_int_equal(kafka_version_check(0x020500ff, &err), -1);
-    assert_non_null(strstr(err.text, "2.5.0"));
-    assert_int_equal(kafka_version_check(0x020a00ff, &err), -1);
-    assert_int_equal(kafka_version_check(0x020a01ff, &err), 0);
-    assert_int_equal(kafka_version_check(0x020002ff, &err), 0);
-}
-
-static void nobody_at_the_address_is_told_within_the_bound(void **state)
-{
-    struct bus_env *env = *state;
-    struct bus *bus = bus_kafka(env->loop, &(struct bus_kafka_options){.brokers = "127.0.0.1:1"}, NULL);
-    struct answer a = {0};
-    int64_t began = loop_now_us(env->loop);
-    bus_ping(bus, 1500, answer_done, &a);
-    WAIT_FOR(env, answer_is_there, &a);
-    assert_true(a.failed);
-    assert_int_equal(a.err.kind, ERR_RETRY);
-    assert_non_null(strstr(a.err.text, "127.0.0.1:1"));
-    assert_true(loop_now_us(env->loop) - began < 3 * US_PER_S);
-    bus_free(bus);
-}
-
 struct publishing { struct bus_env *env; const char *topic; int wanted, acked, retried; };
 
 static void publish_one(struct publishing *p);
@@ -296,9 +257,6 @@ static int run(const char *name, const struct CMUnitTest *tests, size_t count)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest own[] = {
-        cmocka_unit_test(wrong_properties_are_told_at_once),
-        cmocka_unit_test(versions_that_break_are_refused),
-        cmocka_unit_test(nobody_at_the_address_is_told_within_the_bound),
         cmocka_unit_test(a_broken_producer_gives_back_its_messages_and_is_replaced),
         cmocka_unit_test(a_hundred_pauses_under_load_lose_nothing),
         cmocka_unit_test(a_deleted_prefix_is_out_of_range),
