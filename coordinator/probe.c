@@ -74,6 +74,13 @@ static void job_name(const struct probe *p, char *out, size_t size)
     snprintf(out, size, "%s_t%d", base, p->try);
 }
 
+static void end_of_jobs(struct probe *p, const char *id)
+{
+    if (p->r.state == PROBE_NONE) /* the one that there would be */
+        snprintf(p->r.job, sizeof(p->r.job), "%s", id);
+    finish(p, NULL);
+}
+
 static void on_answer(void *arg, const struct bq_answer *a)
 {
     struct probe *p = arg;
@@ -82,10 +89,10 @@ static void on_answer(void *arg, const struct bq_answer *a)
     job_name(p, id, sizeof(id));
     if (a->err != NULL)
         finish(p, a->err);
-    else if (a->doc == NULL)
-        finish(p, NULL);
-    else
+    else if (a->doc != NULL)
         look_at(p, id, a->doc);
+    else
+        end_of_jobs(p, id);
 }
 
 static void ask(void *arg)
@@ -122,7 +129,7 @@ const char *probe_sentence(const struct probe_result *r, char *out, size_t size)
 {
     switch (r->state) {
     case PROBE_NONE:
-        snprintf(out, size, "BigQuery has no consolidation job of it: nothing was written");
+        snprintf(out, size, "BigQuery has no job %s of it, so nothing was written", r->job);
         break;
     case PROBE_RUNNING:
         snprintf(out, size, "its job %s is still running: look at how it ends", r->job);

@@ -97,16 +97,57 @@ static void on_log_end(void *arg, int64_t low, int64_t high, const struct error 
     timer_set(t->timer, 0);
 }
 
-static bool all_committed(const struct track *t, const int64_t *offsets, int32_t partitions)
+/* Whether the group is past the i-th end that the seal names. */
+static bool committed(const struct track *t, size_t i)
+{
+    const struct seal_end *e = &t->fold->ends[i];
+    bool none_here = e->partition < t->record->work_partitions && t->record->work_starts[e->partition] >= e->offset;
+    return none_here || (e->partition < t->lost_partitions && t->lost_offsets[e->partition] >= e->offset);
+}
+
+static void ask_log_end(struct track *t)
+{
+    char topic[TOPIC_SIZE];
+    topic_results(topic, t->world.prefix);
+    t->lost = LOST_END;
+    t->lost_ticket = ticket_new(t->o.outbox, t);
+    bus_watermarks(t->world.bus, topic, t->record->log_partition, on_log_end, t->lost_ticket);
+}
+
+static void check_next_end(struct track *t);
+
+static void on_low(void *arg, int64_t low, int64_t high, const struct error *err)
+{
+    struct track *t = ticket_take(arg);
+    (void)high;
+    if (t == NULL)
+        return;
+    t->lost_ticket = NULL;
+    t->lost = LOST_IDLE;
+    if (err != NULL || t->fold->phase != RUN_WORKING || low < t->fold->ends[t->lost_at].offset)
+        return;
+    t->lost_at++;
+    check_next_end(t);
+}
+
+/* What was deleted from the queue before it was committed will not be delivered again, and a partition that has nothing left is never committed. But
+ * somebody may still work on what was delivered before: hence the long quiet. */
+static void check_next_end(struct track *t)
 {
     const struct fold *f = t->fold;
-    for (size_t i = 0; i < f->end_count; i++) {
-        int32_t p = f->ends[i].partition;
-        bool none_here = p < t->record->work_partitions && t->record->work_starts[p] >= f->ends[i].offset;
-        if (!none_here && (p >= partitions || offsets[p] < f->ends[i].offset))
-            return false;
+    while (t->lost_at < f->end_count && committed(t, t->lost_at))
+        t->lost_at++;
+    if (t->lost_at == f->end_count) {
+        ask_log_end(t);
+        return;
     }
-    return true;
+    if ((loop_now_us(t->loop) - t->news_us) / US_PER_MS < WAIT_LOST_DELETED)
+        return;
+    char topic[TOPIC_SIZE];
+    topic_work(topic, t->world.prefix, t->record->queue);
+    t->lost = LOST_LOWS;
+    t->lost_ticket = ticket_new(t->o.outbox, t);
+    bus_watermarks(t->world.bus, topic, f->ends[t->lost_at].partition, on_low, t->lost_ticket);
 }
 
 static void on_committed(void *arg, const int64_t *offsets, int32_t partitions, const struct error *err)
@@ -116,13 +157,13 @@ static void on_committed(void *arg, const int64_t *offsets, int32_t partitions, 
         return;
     t->lost_ticket = NULL;
     t->lost = LOST_IDLE;
-    if (err != NULL || !all_committed(t, offsets, partitions))
+    if (err != NULL || t->fold->phase != RUN_WORKING)
         return;
-    char topic[TOPIC_SIZE];
-    topic_results(topic, t->world.prefix);
-    t->lost = LOST_END;
-    t->lost_ticket = ticket_new(t->o.outbox, t);
-    bus_watermarks(t->world.bus, topic, t->record->log_partition, on_log_end, t->lost_ticket);
+    free(t->lost_offsets);
+    t->lost_offsets = xmemdup(offsets, (size_t)partitions * sizeof(*offsets));
+    t->lost_partitions = partitions;
+    t->lost_at = 0;
+    check_next_end(t);
 }
 
 static int64_t look_for_lost(struct track *t)
@@ -318,5 +359,6 @@ void track_act_stop(struct track *t)
     ticket_forget(t->lost_ticket);
     consolidate_stop(t->consolidate);
     letter_forget(t->copy);
+    free(t->lost_offsets);
     cleanup_stop(t->cleanup);
 }

@@ -6,7 +6,7 @@
 #include "coordinator/track.h"
 
 /* How far the search for lost items is; see decide_lost. */
-enum lost_step { LOST_IDLE, LOST_OFFSETS, LOST_END, LOST_READING };
+enum lost_step { LOST_IDLE, LOST_OFFSETS, LOST_LOWS, LOST_END, LOST_READING };
 
 /* A message this tracker wrote: not again before it was read back. */
 struct said { struct track *track; struct letter *letter; int64_t offset; };
@@ -32,6 +32,7 @@ struct track {
     enum lost_step lost;
     struct ticket *lost_ticket;
     int64_t lost_end, lost_asked_us;
+    int64_t *lost_offsets; int32_t lost_partitions; size_t lost_at; /* what is committed; which of fold->ends is looked at */
     /* consolidation of fold->cuts[cut_at] */
     struct consolidate *consolidate;
     int64_t cut_at;

@@ -77,6 +77,7 @@
 #define WAIT_HANDLER_PROBATION 2000       /* a handler whose predecessor died at its start, before it is given an item */
 #define WAIT_SOLO 30000                   /* an item that must run alone, before others are held back for it */
 #define WAIT_LOST_CHECK 3000              /* a run's log without news, before its queue's offsets are looked at */
+#define WAIT_LOST_DELETED 30000           /* likewise, before items that were deleted from the queue are taken for lost */
 #define WAIT_SERVICE 30000                /* for a broker or BigQuery to answer at start */
 
 #endif
