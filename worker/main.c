@@ -39,13 +39,12 @@ static void drained(void *arg)
     loop_stop(p->start.world.loop);
 }
 
-/* The first one drains, in order; the second one leaves at once. Nothing is lost either way. */
+/* The first one drains, in order, and that is a good end; the second one leaves at once. Nothing is lost either way. */
 static void on_signal(void *arg, int signo)
 {
     struct process *p = arg;
-    p->code = 128 + signo;
     if (p->signals++ > 0)
-        _exit(p->code);
+        _exit(128 + signo);
     log_info("signal %d: the worker drains, for at most %" PRId64 " s; a second one leaves at once", signo, p->settings.grace_ms / 1000);
     worker_drain(p->worker, p->settings.grace_ms, !p->settings.static_member, drained, p);
 }
@@ -102,8 +101,8 @@ static int help(void)
     printf("bqfleet-worker consumes a queue of items, runs their handlers and lands the rows in BigQuery.\n\n"
            "Usage: bqfleet-worker --brokers HOST:PORT --handler NAME='COMMAND' [FLAGS]\n\n"
            "Flags (each also as BQFLEET_NAME in the environment, or name: in the --config file):\n%s\n"
-           "It ends by SIGTERM or SIGINT (143, 130) once what is in flight is done or handed back; exit code 2: usage or configuration; 4: it could not\n"
-           "go on.\n",
+           "SIGTERM and SIGINT end it, with exit code 0, once what is in flight is done or handed back; a second one at once (143, 130). Exit code 2:\n"
+           "usage or configuration; 4: it could not go on.\n",
            flags);
     return EXIT_WRITTEN;
 }
@@ -111,7 +110,7 @@ static int help(void)
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
-    struct process p = {.code = EXIT_UNFINISHED};
+    struct process p = {.code = EXIT_WRITTEN};
     struct config config = {.rows = settings_rows, .count = settings_count, .settings = &p.settings, .who = WHO_WORKER, .env = from_environment};
     struct error err = ERROR_INIT;
     AUTO(free_ptr) char **args = NULL;

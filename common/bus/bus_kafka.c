@@ -135,6 +135,7 @@ static void kafka_free(struct bus *b)
     k->freeing = true;
     kafka_groups_free(k);
     kafka_helper_stop(k);
+    kafka_asker_free(k);
     kafka_producers_free(k);
     kafka_readers_free(k);
     kafka_link_fini(k);

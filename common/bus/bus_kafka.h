@@ -119,6 +119,8 @@ struct bus_kafka {
     LIST_HEAD(, kafka_reader) readers;       /* the first one also asks */
     LIST_HEAD(, kafka_group) groups;
     LIST_HEAD(, kafka_ask) asks;
+    rd_kafka_t *asker;                       /* asks what asker_group has committed; the helper's alone while that runs */
+    char *asker_group;
     TAILQ_HEAD(kafka_lates, kafka_late) late;
     struct timer *late_timer;
 };
@@ -173,6 +175,8 @@ void kafka_readers_free(struct bus_kafka *);
 /* The client that asks; NULL with an error. */
 rd_kafka_t *kafka_reader_client(struct bus_kafka *, struct error *);
 
+/* Once the helper has stopped. */
+void kafka_asker_free(struct bus_kafka *);
 /* Whatever was asked with that arg is not answered. */
 void kafka_asks_cancel(struct bus_kafka *, const void *arg);
 void kafka_watermarks(struct bus *, const char *topic, int32_t partition, bus_marks_cb *, void *arg);

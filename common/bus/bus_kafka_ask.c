@@ -165,45 +165,59 @@ static void admin_fini(struct admin *m)
 
 /* --- committed offsets ------------------------------------------------------------------------------------------------------------------------ */
 
-static void read_committed(struct kafka_ask *a, const rd_kafka_event_t *event)
+/*
+ * By a client that carries the group's name and never joins it. The administration's ListConsumerGroupOffsets would need no client of its own,
+ * but a broker that goes away while it looks for the group's coordinator makes librdkafka abort (its issue 4605).
+ */
+static rd_kafka_t *group_client(struct kafka_ask *a)
 {
-    size_t count = 0;
-    const rd_kafka_ListConsumerGroupOffsets_result_t *result = rd_kafka_event_ListConsumerGroupOffsets_result((rd_kafka_event_t *)(uintptr_t)event);
-    const rd_kafka_group_result_t **groups = rd_kafka_ListConsumerGroupOffsets_result_groups(result, &count);
-    const rd_kafka_error_t *error = count == 1 ? rd_kafka_group_result_error(groups[0]) : NULL;
-    const rd_kafka_topic_partition_list_t *list = count == 1 ? rd_kafka_group_result_partitions(groups[0]) : NULL;
-    if (error != NULL || list == NULL) {
-        refused(a, error ? rd_kafka_error_code(error) : RD_KAFKA_RESP_ERR__FAIL, "committed offsets");
-        return;
+    struct bus_kafka *k = a->kafka;
+    if (k->asker != NULL && strcmp(k->asker_group, a->group) == 0)
+        return k->asker;
+    kafka_asker_free(k);
+    /* Nobody polls it: its logs, which repeat the reader's, go nowhere. */
+    const struct kafka_pair own[] = {{"group.id", a->group}, {"log.queue", "false"}, {NULL, NULL}};
+    rd_kafka_conf_t *conf = kafka_conf(k, KAFKA_READER, own, &a->err);
+    if (conf == NULL)
+        return NULL;
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    char why[256];
+    k->asker = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof(why));
+    if (k->asker == NULL) {
+        rd_kafka_conf_destroy(conf);
+        (void)error_set(&a->err, ERR_FATAL, (int)rd_kafka_last_error(), "a client for Kafka at %s cannot be made: %s", k->brokers, why);
+        return NULL;
     }
-    for (int i = 0; i < list->cnt; i++) {
-        const rd_kafka_topic_partition_t *t = &list->elems[i];
-        if (t->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-            refused(a, t->err, "committed offsets");
-        else if (t->partition >= 0 && t->partition < a->number)
-            a->offsets[t->partition] = i64_max(-1, t->offset);
-    }
+    k->asker_group = xstrdup(a->group);
+    return k->asker;
+}
+
+void kafka_asker_free(struct bus_kafka *k)
+{
+    if (k->asker != NULL)
+        rd_kafka_destroy_flags(k->asker, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    free(k->asker_group);
+    k->asker = NULL;
+    k->asker_group = NULL;
 }
 
 static void run_committed(struct kafka_job *job)
 {
     struct kafka_ask *a = (struct kafka_ask *)job;
+    rd_kafka_t *rk = a->failed ? NULL : group_client(a);
+    a->failed = rk == NULL;
     if (a->failed)
         return;
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)a->number);
     for (int32_t p = 0; p < a->number; p++)
         rd_kafka_topic_partition_list_add(list, a->name, p);
-    rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(a->group, list);
-    struct admin m;
-    admin_init(&m, a->rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-    rd_kafka_ListConsumerGroupOffsets(a->rk, &request, 1, m.options, m.queue);
-    rd_kafka_resp_err_t code = admin_wait(&m);
+    rd_kafka_resp_err_t code = rd_kafka_committed(rk, list, KAFKA_ASK_MS);
+    for (int i = 0; i < list->cnt && code == RD_KAFKA_RESP_ERR_NO_ERROR; i++) {
+        code = list->elems[i].err;
+        a->offsets[list->elems[i].partition] = i64_max(-1, list->elems[i].offset);
+    }
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         refused(a, code, "committed offsets");
-    else
-        read_committed(a, m.event);
-    admin_fini(&m);
-    rd_kafka_ListConsumerGroupOffsets_destroy(request);
     rd_kafka_topic_partition_list_destroy(list);
 }
 
