@@ -82,7 +82,7 @@ def test_rows_update_what_is_older_and_leave_what_is_newer(scene):
 
 def test_a_reply_lost_after_the_insert_of_a_load_and_of_the_consolidation(scene):
     for job in ("bqfleet_load_", "bqfleet_cut_"):
-        control(scene.bq, "fault", {"match": job, "kind": "LOSE_REPLY", "times": 1})
+        control(scene.bq, "fault", {"match": job, "kind": "lose_reply", "times": 1})
     items = make_items(100)
     scene.worker(work(scene), *FAST)
     done = scene.bqfleet("run", batch(scene, items))
@@ -92,7 +92,7 @@ def test_a_reply_lost_after_the_insert_of_a_load_and_of_the_consolidation(scene)
 
 
 def test_a_load_that_fails_once_is_tried_again_under_the_next_id(scene):
-    control(scene.bq, "fault", {"match": "bqfleet_load_", "kind": "JOB_ERROR", "reason": "backendError", "message": "Backend error.", "times": 1})
+    control(scene.bq, "fault", {"match": "bqfleet_load_", "kind": "job_error", "reason": "backendError", "message": "Backend error.", "times": 1})
     items = make_items(50)
     scene.worker(work(scene), *FAST)
     done = scene.bqfleet("run", batch(scene, items))
@@ -133,7 +133,7 @@ def test_failures_hold_the_run_until_it_is_accepted(scene):
 
 def test_a_cancelled_run_writes_nothing(scene):
     items = make_items(500)
-    scene.worker(work(scene, 0.05), "--parallel", "2", *FAST)
+    scene.worker(work(scene, 0.3), "--parallel", "2", *FAST)
     run = scene.start_bqfleet("run", batch(scene, items))
     wait_for_log(scene, MANIFEST, 1)
     cancelled = scene.bqfleet("cancel", f"batch-{scene.id}", "--reason", "enough")

@@ -129,7 +129,7 @@ class Kafka:
     def read(self, topic):
         """Every message there is at this moment, by partition and offset. A tombstone's value is None."""
         partitions, found, open_partitions = self.topics()[topic], [], 0
-        with self._client(CONSUMER, group_id="tests", enable_partition_eof="true", enable_auto_commit="false") as rk:
+        with self._client(CONSUMER, group_id="tests", enable_partition_eof="true", enable_auto_commit="false", fetch_wait_max_ms=5) as rk:
             lib.rd_kafka_poll_set_consumer(rk)
             wanted = lib.rd_kafka_topic_partition_list_new(partitions)
             for p in range(partitions):
