@@ -36,8 +36,11 @@ int url_check(const char *url, const char *field, const char *file, struct error
     const char *host = good ? strstr(url, "://") + 3 : url;
     size_t whole = strcspn(host, "/?#\\"), name = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":/?#\\");
     for (const char *p = url; *p; p++)
-        good &= *p > ' ' && *p < 0x7f;
-    if (good && whole > 0 && name <= whole && !memchr(host, '@', whole) && (!plain || is_loopback(host, name)))
+        good &= *p > ' ' && *p < 0x7f && *p != '\\';
+    good &= name > 0 && name <= whole && (name == whole || host[name] == ':');
+    for (size_t i = name + 1; i < whole; i++) /* nothing but a port: no name before an @ either */
+        good &= host[i] >= '0' && host[i] <= '9';
+    if (good && !memchr(host, '@', name) && (!plain || is_loopback(host, name)))
         return 0;
     return error_set(err, ERR_FATAL, 0, "%s: the field %s must be an https:// address: secrets are sent there", file, field);
 }
