@@ -57,12 +57,12 @@ struct bus_group_events {
     void (*revoked)(void *arg, int32_t partition, bool lost);
     void (*message)(void *arg, const struct bus_msg *);
     void (*settled)(void *arg);                       /* a rebalance is over (all assigned/revoked were told); may be NULL */
-    void (*failed)(void *arg, const struct error *);  /* fatal for this membership, e.g. fenced by a twin of the same name; last call but left */
+    void (*failed)(void *arg, const struct error *);  /* fatal for this membership, e.g. fenced by a twin of the same name; last call but left: leave it */
 };
 /* NULL with an error when the configuration is wrong; a broker that is away is waited for (failed is not called for that). */
 struct bus_group *bus_join(struct bus *, const struct bus_group_config *, const struct bus_group_events *, void *arg, struct error *);
-/* No messages until resumed; membership goes on. What was fetched may be thrown away, so use high and low watermarks. May be called from
- * inside message(): that call is the last one. New assignments while paused start paused. */
+/* No messages until resumed; membership goes on. Cheap: what was fetched is kept. May be called from inside message(): that call is the
+ * last one. New assignments while paused start paused. */
 void bus_group_pause(struct bus_group *);
 void bus_group_resume(struct bus_group *);
 
@@ -82,7 +82,7 @@ struct bus_follow_events {
     void (*message)(void *arg, const struct bus_msg *);
     /* All there was has been delivered; next is the offset after the last message (or of the end). Again after further messages. */
     void (*at_end)(void *arg, int64_t next);
-    /* Last call. reason "out of range": the log no longer reaches back to where we asked to begin. */
+    /* Last call; stop it then or later. reason "out of range": the log no longer reaches back to where we asked to begin. */
     void (*failed)(void *arg, const struct error *);
 };
 struct bus_follow *bus_follow(struct bus *, const char *topic, int32_t partition, int64_t from, const struct bus_follow_events *, void *arg, struct error *);
@@ -119,7 +119,8 @@ void bus_topic_create(struct bus *, const struct bus_topic *, bus_done_cb *, voi
 /* Whether the broker has answered within wait_ms: NULL err when it has. The text names the address. */
 void bus_ping(struct bus *, int64_t wait_ms, bus_done_cb *, void *arg);
 const char *bus_describe(struct bus *); /* "kafka 127.0.0.1:9092" or "memory" */
-void bus_free(struct bus *);            /* flushes for at most 10 s */
+/* Flushes for at most 10 s. Calls nobody back: whoever wants to know waits for bus_unacked() to be 0 and leaves its groups first. */
+void bus_free(struct bus *);
 
 /* --- making one ---------------------------------------------------------------------------------------------------------------- */
 
@@ -138,6 +139,8 @@ struct bus_memory_options {
     int64_t max_queued;            /* unacknowledged publishes before "full"; 0: 100,000 */
     int64_t delay_us;              /* before an acknowledgement and a delivery; 0: the next turn of the loop */
 };
+/* options may be NULL. Topics exist once created. One that is neither compact nor unlimited (retention_ms -1) forgets what every group that ever
+ * joined it has committed past and no reader still needs; otherwise everything is kept, and nothing is compacted. Headers are not kept. */
 struct bus *bus_memory(struct loop *, const struct bus_memory_options *);
 
 #endif
