@@ -43,6 +43,8 @@ static const struct kafka_pair reader[] = {
     {NULL, NULL},
 };
 
+static const struct kafka_pair fetch_backoff = {"fetch.queue.backoff.ms", "10"};
+
 static const struct kafka_pair *const by_role[KAFKA_ROLES] = {
     [KAFKA_PRODUCER] = producer, [KAFKA_MEMBER] = member, [KAFKA_READER] = reader,
 };
@@ -94,7 +96,7 @@ static int set_own(struct bus_kafka *k, rd_kafka_conf_t *conf, enum kafka_role r
     if (role == KAFKA_MEMBER && set_all(conf, prefetch, err) < 0)
         return -1;
     if (role != KAFKA_PRODUCER) /* later versions only; before them see bus_kafka_nudge.c */
-        k->fetch_backoff_known = set(conf, &(struct kafka_pair){"fetch.queue.backoff.ms", "10"}, NULL) == 0;
+        (void)set(conf, &fetch_backoff, NULL);
     return set_all(conf, more, err);
 }
 
@@ -135,6 +137,7 @@ int kafka_properties_read(struct bus_kafka *k, const char *const *properties, st
     rd_kafka_conf_t *conf = kafka_conf(k, KAFKA_PRODUCER, NULL, err);
     if (conf == NULL)
         return -1;
+    k->fetch_backoff_known = set(conf, &fetch_backoff, NULL) == 0; /* once, here: the helper makes clients too */
     char text[32];
     size_t size = sizeof(text);
     if (rd_kafka_conf_get(conf, "message.max.bytes", text, &size) == RD_KAFKA_CONF_OK)
