@@ -13,7 +13,7 @@ struct probe_result {
     int64_t written;             /* how many of them are written */
     bool last;                   /* that cut was the run's last one */
     int tries;                   /* of that cut: all of them failed, when state is FAILED */
-    char job[256];               /* the last one; the one that is missing, when there is none */
+    char job[JOB_BASE_SIZE + 16];               /* the last one; the one that is missing, when there is none */
     int64_t inserted, updated, deleted; /* of all written cuts */
     char text[512];              /* of a failure */
 };

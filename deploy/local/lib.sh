@@ -80,14 +80,15 @@ packages_require() {
         env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing
 }
 
-# build_tree FOLDER CMAKE_ARGUMENT...: configures once, builds always; output on the terminal only if it fails.
+# build_tree FOLDER CMAKE_ARGUMENT...: configures when the arguments are new, builds always; output on the terminal only if it fails.
 build_tree() {
     local folder=$build/$1 name=$1; shift
     say "Building $name ..."
-    if [ ! -f "$folder/build.ninja" ]; then
+    if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/options" 2>/dev/null)" != "$*" ]; then
         mkdir -p "$folder"
         cmake -G Ninja -S "$root" -B "$folder" "$@" >"$folder/configure.log" 2>&1 </dev/null ||
             { show_log "$folder/configure.log" 30; say "Configuring $name failed."; return 1; }
+        echo "$*" >"$folder/options"
     fi
     ninja -C "$folder" >"$folder/build.log" 2>&1 </dev/null ||
         { show_log "$folder/build.log" 60; say "Building $name failed; all of the output is in $folder/build.log"; return 1; }
