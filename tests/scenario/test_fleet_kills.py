@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from support.fleet import (ABANDON, MANIFEST, OUTCOME, SEAL, assert_honest, assert_target, batch, create_target, expected, handler_body, jobs_of,
-                           log_of, make_items, no_shards_left, summary, wait_for_log)
+from support.fleet import (ABANDON, MANIFEST, OUTCOME, SEAL, assert_commits_follow_manifests, assert_honest, assert_target, batch,
+                           create_target, expected, handler_body, jobs_of, log_of, make_items, no_shards_left, summary, wait_for_log)
 from support.processes import wait_for
 
 
@@ -48,7 +48,11 @@ def test_a_worker_killed_in_mid_batch_loses_nothing(scene):
     first, _ = scene.workers(2, work(scene), "--parallel", "4", *FAST)
     run = scene.start_bqfleet("run", batch(scene, items))
     wait_for_log(scene, MANIFEST, 2)
+    wait_for(lambda: assert_commits_follow_manifests(scene) > 0, 30, "a commit")
     first.kill()
+    assert_commits_follow_manifests(scene)
+    wait_for_log(scene, MANIFEST, 6)
+    assert_commits_follow_manifests(scene)
     ends_well(scene, run, items)
 
 

@@ -89,3 +89,60 @@ def jobs_of(bq, kind):
 def assert_honest(bq):
     """The model met no statement it does not know."""
     assert not control(bq, "counters")["unknown_statement"]
+
+
+# -- offsets against manifests
+
+
+def varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at, value, shift = at + 1, value | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def fields(data, at=0):
+    """The fields of a message of the log: (number, integer or bytes)."""
+    while at < len(data):
+        tag, at = varint(data, at)
+        value, at = varint(data, at)
+        if tag & 7 == 2:
+            value, at = data[at:at + value], at + value
+        else:
+            value = value >> 1 ^ -(value & 1)
+        yield tag >> 3, value
+
+
+def items_in(manifest):
+    """The items that a manifest's bytes name."""
+    found, ranges, failure = set(), (9, 10), 11
+    for number, value in fields(manifest, 2):
+        if number in ranges:
+            at = first = 0
+            while at < len(value):
+                gap, at = varint(value, at)
+                count, at = varint(value, at)
+                found.update(range(first + gap, first + gap + count))
+                first += gap + count
+        elif number == failure:
+            found.add(next(v for n, v in fields(value) if n == 1))
+    return found
+
+
+def assert_commits_follow_manifests(scene):
+    """No committed offset is past an item that no manifest names. For scenes with one run."""
+    committed = scene.kafka.committed(scene.group, scene.work_topic)  # asked first: manifests come before commits
+    done = set()
+    for message in scene.kafka.read(f"{scene.prefix}results"):
+        if message.value[1] == MANIFEST:
+            done |= items_in(message.value)
+    behind = 0
+    for message in scene.kafka.read(scene.work_topic):
+        offset = committed[message.partition].offset
+        if offset is not None and message.offset < offset:
+            behind += 1
+            item, _ = varint(message.value, 2)
+            assert item in done, f"item {item} is committed (partition {message.partition}, below {offset}) and in no manifest"
+    return behind
