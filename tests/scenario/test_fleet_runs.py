@@ -145,6 +145,21 @@ def test_a_cancelled_run_writes_nothing(scene):
     no_shards_left(scene)
 
 
+@pytest.mark.parametrize("mode", ["merge", "append"])
+def test_increments_show_rows_while_the_run_goes_on(scene, mode):
+    items = make_items(200)
+    scene.workers(2, work(scene, 0.05), "--parallel", "2", *FAST)
+    run = scene.start_bqfleet("run", batch(scene, items, mode=mode, finish={"every": "300ms"}))
+    wait_for(lambda: scene.bq.rows(scene.table("target")), 60, "the first increment")
+    assert run.running
+    done = run.wait(90)
+    assert done.code == 0, done
+    assert_target(scene, expected(items))
+    assert len(jobs_of(scene.bq, "cut")) > 1
+    assert_honest(scene.bq)
+    no_shards_left(scene)
+
+
 def test_a_run_repeated_under_its_id_attaches_to_it(scene):
     items = make_items(100)
     scene.worker(work(scene), *FAST)
