@@ -164,7 +164,7 @@ void runs_stop_fatal(struct runs *rs)
         quiet(run);
         struct item *item;
         TAILQ_FOREACH(item, &rs->w->items, all) {
-            if (item->run != run)
+            if (item->run != run || item->state == ITEM_HELD) /* held: came after the run had stopped and before this turn */
                 continue;
             post_forget(item->dead);
             item->dead = NULL;
