@@ -5,7 +5,7 @@
 
 #include "common/base/log.h"
 
-/* --- signals ------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- signals -------------------------------------------------------------------------------------------------------------------------- */
 
 static void on_signal(void *arg, int signo)
 {
@@ -22,7 +22,7 @@ static void on_signal(void *arg, int signo)
         live_end(l, 128 + signo);
 }
 
-/* --- opening and closing ---------------------------------------------------------------------------------------------------------------------------- */
+/* --- opening and closing -------------------------------------------------------------------------------------------------------------- */
 
 static char *flags_of(const struct settings *s)
 {
@@ -142,7 +142,7 @@ char *live_advice(const struct live *l, const char *command)
     return xasprintf("bqfleet %s %s%s", command, l->record->run, l->flags);
 }
 
-/* --- waiting at the start ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- waiting at the start ------------------------------------------------------------------------------------------------------------- */
 
 struct until { struct live *live; bool (*cond)(void *); };
 
@@ -261,7 +261,7 @@ void live_submit_failed(struct live *l, int code, const struct error *err)
     l->failed_error = *err;
 }
 
-/* --- the run -------------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- the run -------------------------------------------------------------------------------------------------------------------------- */
 
 static void warn_of_workers(struct live *l)
 {
@@ -271,7 +271,7 @@ static void warn_of_workers(struct live *l)
     l->warned = true;
     int live = presence_live(l->presence, l->record->queue, l->record->handler, &offering);
     if (offering == 0)
-        log_warn("no live worker of queue %s offers handler \"%s\"%s: the run waits until one does (bqfleet-worker --queue %s --handler %s=...)",
+        log_warn("no live worker of queue %s offers handler '%s'%s: the run waits until one does (bqfleet-worker --queue %s --handler %s=...)",
                  l->record->queue, l->record->handler, live > 0 ? ", though there are workers" : "", l->record->queue, l->record->handler);
 }
 
@@ -344,7 +344,7 @@ static void on_changed(void *arg, struct track *t)
         live_finish(l);
 }
 
-/* --- when the log cannot tell ------------------------------------------------------------------------------------------------------------------------------ */
+/* --- when the log cannot tell --------------------------------------------------------------------------------------------------------- */
 
 static void on_probed(void *arg, const struct probe_result *r, const struct error *err)
 {
@@ -400,7 +400,7 @@ static void on_trouble(void *arg, struct track *t, const struct error *err)
     live_fail(l, EXIT_UNFINISHED, err);
 }
 
-/* --- the end --------------------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- the end -------------------------------------------------------------------------------------------------------------------------- */
 
 /* A cancel of our own needs no summary: why it was written is the message. */
 static bool failed_first(struct live *l)

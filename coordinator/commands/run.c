@@ -52,7 +52,8 @@ static void interrupted(struct live *l)
     l->progress = NULL;
     if (l->record != NULL) {
         AUTO(free_ptr) char *watch = live_advice(l, "watch"), *cancel = live_advice(l, "cancel");
-        fprintf(stderr, "bqfleet: detached; run %s goes on\n  to watch it, and have its result written: %s\n  to cancel it: %s\n", l->record->run, watch, cancel);
+        fprintf(stderr, "bqfleet: detached; run %s goes on\n  to watch it, and have its result written: %s\n  to cancel it: %s\n",
+                l->record->run, watch, cancel);
     }
     live_end(l, 128 + l->signal);
 }

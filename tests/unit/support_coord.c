@@ -51,6 +51,8 @@ int stage_open(void **state)
 int stage_close(void **state)
 {
     struct stage *s = *state;
+    if (s->living > 0) /* the test failed: its processes still stand on all this */
+        return 0;
     assert_null(bqmodel_unknown_statement(s->model));
     outbox_stop(s->outbox);
     bus_free(s->bus);
@@ -306,6 +308,7 @@ void process_start(struct process *p, struct stage *s, const struct record *r, e
     static const struct coordinator_events events = {.trouble = on_trouble};
     struct error err = ERROR_INIT;
     *p = (struct process){.stage = s};
+    s->living++;
     p->outbox = outbox_new(&s->world, "process");
     p->coordinator = coordinator_start(&(struct coordinator_options){.world = &s->world, .outbox = p->outbox}, &events, p, &err);
     assert_non_null(p->coordinator);
@@ -329,6 +332,7 @@ void process_kill(struct process *p)
     outbox_stop(p->outbox);
     outbox_free(p->outbox);
     p->coordinator = NULL;
+    p->stage->living--;
 }
 
 bool process_done(void *arg)

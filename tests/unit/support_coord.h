@@ -29,6 +29,7 @@ struct stage {
     struct world world;
     struct outbox *outbox;        /* of the hand that plays workers and submitters */
     int shards;                   /* made so far */
+    int living;                   /* processes: of a test that failed, they stay */
 };
 int stage_open(void **state);     /* with target ds.t of k:STRING REQUIRED, v:INT64 */
 int stage_close(void **state);

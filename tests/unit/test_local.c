@@ -229,10 +229,10 @@ static void trying_takes_few_items_checks_them_and_writes_nothing(void **state)
     assert_non_null(strstr(one, "\"v\":4"));
     assert_null(strstr(one, "bb"));
     here.settings.item = (char *)(uintptr_t)"bad";
-    AUTO(free_ptr) char *bad = said(local_try, spec, &code);
+    free(said(local_try, spec, &code));
     assert_int_equal(code, EXIT_NO);
     here.settings.item = (char *)(uintptr_t)"nobody";
-    AUTO(free_ptr) char *none = said(local_try, spec, &code);
+    free(said(local_try, spec, &code));
     assert_int_equal(code, EXIT_USAGE);
     here.settings.item = NULL;
     AUTO(doc_free_auto) doc *after = run(spec, &code); /* all is still to be inserted */

@@ -80,6 +80,7 @@ static void start(struct submitter *x, struct stage *s, struct record *r, int64_
     static const struct submit_events submit = {.opened = on_opened, .sealed = on_sealed, .failed = on_failed};
     struct error err = ERROR_INIT;
     *x = (struct submitter){.stage = s, .source = {.count = count, .too_large = -1, .broken = -1, .waits = -1}};
+    s->living++;
     x->outbox = outbox_new(&s->world, "submitter");
     x->coordinator = coordinator_start(&(struct coordinator_options){.world = &s->world, .outbox = x->outbox}, &events, x, &err);
     assert_non_null(x->coordinator);
@@ -109,6 +110,7 @@ static void leave(struct submitter *x)
     stage_sleep(x->stage, 100);
     outbox_stop(x->outbox);
     outbox_free(x->outbox);
+    x->stage->living--;
 }
 
 /* Starts, ends, and looks at every item: each once. */
