@@ -63,7 +63,9 @@ bool fold_over_tolerance(const struct fold *f)
 {
     if (f->config.tolerate_count >= 0)
         return f->failed > f->config.tolerate_count;
-    return f->items >= 0 && (double)f->failed > f->config.tolerate_percent / 100.0 * (double)f->items;
+    /* 29 % of 100 items are 29 items: binary fractions must not make them 28.999. */
+    const double slack = 1 + 1e-12;
+    return f->items >= 0 && (double)f->failed * 100 > f->config.tolerate_percent * (double)f->items * slack;
 }
 
 bool fold_must_stop(const struct fold *f)
@@ -149,7 +151,7 @@ static int apply_end(struct fold *f, const struct log_msg *m, int64_t offset)
     };
     bool valid = f->phase != RUN_ENDED;
     if (m->type == LOGM_ABANDON)
-        valid = f->phase == RUN_PUBLISHING;
+        valid = f->phase == RUN_PUBLISHING && m->heard >= f->heard;
     if (m->type == LOGM_LOST || m->type == LOGM_FATAL)
         valid = valid && f->phase != RUN_HELD && (m->type == LOGM_FATAL || f->phase == RUN_WORKING);
     if (m->type == LOGM_ADOPTED)
@@ -228,8 +230,10 @@ int fold_apply(struct fold *f, const struct log_msg *m, int64_t offset, int64_t 
     int rc = apply(f, m, offset, err);
     if (rc < 0)
         return -1;
-    if (m->type == LOGM_ALIVE || m->type == LOGM_SEAL)
+    if (m->type == LOGM_ALIVE || m->type == LOGM_SEAL) {
         f->last_alive_ms = i64_max(f->last_alive_ms, time_ms);
+        f->heard = offset + 1;
+    }
     f->next_offset = offset + 1;
     f->messages++;
     f->ignored += rc;

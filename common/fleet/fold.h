@@ -13,6 +13,9 @@
  *     otherwise the run is held: cuts are void until accept (the last cut), cancel or adopted.
  *   - The first of {completing message within tolerance, accept while held, cancel, adopted while held, fatal, abandon before the seal, lost after
  *     it} ends the run. Cuts before it are consolidated, later ones are void. The first cut of its number wins; numbers go up by one.
+ *   - An abandon says how far its writer had heard the submitter. When the submitter has spoken since, it is void: a coordinator that was cut off or
+ *     asleep for minutes takes its own silence for the submitter's.
+ *   - A load none of whose items is new is not accepted: nothing of it would be left, and a queue that is replayed costs no exclusions.
  *   - The first outcome of a cut wins. An outcome that failed ends the run; later cuts are then void.
  */
 enum run_phase { RUN_PUBLISHING, RUN_WORKING, RUN_HELD, RUN_ENDED };
@@ -26,11 +29,12 @@ struct fold_config {
     int64_t stop_after;       /* 0: never */
 };
 
+enum { LOAD_UNCUT = -1, LOAD_UNNEEDED = -2 };
 struct fold_load {
     char id[LOAD_ID_LEN + 1];
     int shard;                /* index */
     int64_t rows, items;
-    int64_t cut;              /* index into cuts, -1: not cut yet */
+    int64_t cut;              /* index into cuts; LOAD_UNCUT: not yet; LOAD_UNNEEDED: never, all its items were done */
     size_t first_exclusion, exclusion_count;
     bool has_range, range_null;
     int64_t range_lo, range_hi;
@@ -64,6 +68,7 @@ struct fold {
     struct seal_end *ends; size_t end_count;
     int64_t published;        /* the last alive, or items */
     int64_t last_alive_ms;    /* time of the submitter's last message */
+    int64_t heard;            /* the offset after it; 0: there was none */
     int64_t done, failed, empty; /* items; done counts all three kinds */
     int64_t in_a_row;         /* failed items in a row, in the log's order */
     bool paused;

@@ -22,7 +22,7 @@ void fold_cut_run(struct fold *f, int64_t offset, bool last)
     struct fold_cut *c = add_cut(f, f->run_cuts++, -1, offset);
     c->last = last;
     for (size_t i = x->first_uncut; i < f->load_count; i++)
-        if (f->loads[i].cut < 0)
+        if (f->loads[i].cut == LOAD_UNCUT)
             give_load(f, i, c);
     x->first_uncut = f->load_count;
 }
@@ -39,7 +39,7 @@ static int64_t find_uncut(const struct fold *f, const char *id, int shard)
 {
     struct fold_name *n;
     HASH_FIND_STR(fold_index(f)->loads, id, n);
-    if (n == NULL || f->loads[n->at].cut >= 0 || f->loads[n->at].shard != shard)
+    if (n == NULL || f->loads[n->at].cut != LOAD_UNCUT || f->loads[n->at].shard != shard)
         return -1;
     return n->at;
 }

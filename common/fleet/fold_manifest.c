@@ -57,8 +57,11 @@ static void grow_bits(struct fold *f, int64_t items)
         return;
     int64_t want = i64_max(items, i64_max(f->items, i64_min(f->bits_len * 2, LIMIT_ITEMS)));
     int64_t words = (want + 63) / 64, old = f->bits_len / 64;
-    f->bits = xreallocarray(f->bits, (size_t)words, sizeof(*f->bits));
-    memset(f->bits + old, 0, (size_t)(words - old) * sizeof(*f->bits));
+    uint64_t *bits = xcalloc((size_t)words, sizeof(*bits)); /* pages that no item falls on stay the kernel's */
+    if (old > 0)
+        memcpy(bits, f->bits, (size_t)old * sizeof(*bits));
+    free(f->bits);
+    f->bits = bits;
     f->bits_len = words * 64;
 }
 
@@ -82,6 +85,16 @@ static void exclude(struct fold *f, size_t load, int64_t item)
     f->loads[load].exclusion_count++;
 }
 
+/* Nothing of the load is left, so nobody need read it; its id stays known. */
+static void do_without(struct fold *f, size_t load)
+{
+    f->loads[load].cut = LOAD_UNNEEDED;
+    f->exclusion_count = f->loads[load].first_exclusion;
+    f->loads[load].exclusion_count = 0;
+    f->rows -= f->loads[load].rows;
+    fold_index(f)->uncut--;
+}
+
 /* Accepts the load; items of it that are done already are excluded from it. Returns how many were new. */
 static int64_t fold_a_load(struct fold *f, const struct manifest *m, int64_t offset)
 {
@@ -90,7 +103,7 @@ static int64_t fold_a_load(struct fold *f, const struct manifest *m, int64_t off
     FOLD_GROW(f->loads, f->load_count, f->load_cap);
     size_t at = f->load_count++;
     f->loads[at] = (struct fold_load){
-        .shard = shard, .rows = m->rows, .items = ranges_items(m->ranges, m->range_count), .cut = -1, .first_exclusion = f->exclusion_count,
+        .shard = shard, .rows = m->rows, .items = ranges_items(m->ranges, m->range_count), .cut = LOAD_UNCUT, .first_exclusion = f->exclusion_count,
         .has_range = m->has_range, .range_null = m->range_null, .range_lo = m->range_lo, .range_hi = m->range_hi, .offset = offset};
     snprintf(f->loads[at].id, sizeof(f->loads[at].id), "%s", m->load);
     struct fold_name *n = name_new(m->load, (int64_t)at);
@@ -106,6 +119,8 @@ static int64_t fold_a_load(struct fold *f, const struct manifest *m, int64_t off
             else
                 exclude(f, at, item);
         }
+    if (fresh == 0)
+        do_without(f, at);
     return fresh;
 }
 

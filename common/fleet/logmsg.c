@@ -125,6 +125,9 @@ static void put_fields(struct buf *b, const struct log_msg *m)
     case LOGM_LOST:
         wire_put_int(b, F_MISSING, m->missing);
         break;
+    case LOGM_ABANDON:
+        wire_put_int(b, F_HEARD, m->heard);
+        break;
     case LOGM_OUTCOME:
         put_outcome(b, m);
         break;

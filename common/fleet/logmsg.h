@@ -53,6 +53,7 @@ struct log_msg {
     /* cancel, fatal, abandon, lost, outcome: why, for people */
                      const char *text;
     /* lost */       int64_t missing;
+    /* abandon */    int64_t heard;      /* the offset after the submitter's last message that its writer had read; 0: none */
     /* outcome */    bool ok; const char *job; int64_t inserted, updated, deleted, rows; /* of cut (and shard) */
     /* who wrote it, for people */
                      const char *by;

@@ -164,6 +164,7 @@ static int64_t *number_place(struct log_msg *m, unsigned field)
     case F_INSERTED: return &m->inserted;
     case F_UPDATED: return &m->updated;
     case F_DELETED: return &m->deleted;
+    case F_HEARD: return &m->heard;
     default: return NULL;
     }
 }
@@ -193,20 +194,44 @@ static int get_field(const struct wire_field *f, struct log_msg *m, struct logms
     return 0;
 }
 
+/* Incarnations and loads become parts of tables' names and of statements, so they are what load_id() makes and nothing else. */
+static bool is_incarnation(const char *s)
+{
+    return strlen(s) == INCARNATION_LEN && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789") == INCARNATION_LEN;
+}
+
+static bool is_load_of(const char *load, const char *incarnation)
+{
+    return strlen(load) == LOAD_ID_LEN && strncmp(load, incarnation, INCARNATION_LEN) == 0 && load[INCARNATION_LEN] == '-' &&
+           strspn(load + INCARNATION_LEN + 1, "0123456789") == LOAD_ID_LEN - INCARNATION_LEN - 1;
+}
+
+/* Sums over every load or cut of a run stay far from overflowing. */
+#define COUNT_MAX (INT64_C(1) << 50)
+
+static bool counts_make_sense(const struct log_msg *m)
+{
+    const int64_t counts[] = {m->manifest.rows, m->rows, m->inserted, m->updated, m->deleted, m->published, m->missing, m->cut};
+    for (size_t i = 0; i < ARRAY_LEN(counts); i++)
+        if (counts[i] < 0 || counts[i] > COUNT_MAX)
+            return false;
+    return true;
+}
+
 /* What a well-formed message of its type must have. */
 static bool makes_sense(const struct log_msg *m)
 {
     const struct manifest *f = &m->manifest;
+    if (!counts_make_sense(m))
+        return false;
     switch (m->type) {
     case LOGM_SEAL:
         return m->items >= 0 && m->items <= LIMIT_ITEMS;
     case LOGM_MANIFEST:
-        return f->load[0] == '\0' ? f->range_count == 0
-                                  : strlen(f->load) == LOAD_ID_LEN && strlen(f->incarnation) == INCARNATION_LEN &&
-                                        strncmp(f->load, f->incarnation, INCARNATION_LEN) == 0 && f->rows >= 0;
+        return f->load[0] == '\0' ? f->range_count == 0 : is_incarnation(f->incarnation) && is_load_of(f->load, f->incarnation);
     case LOGM_CUT:
     case LOGM_OUTCOME:
-        return m->cut >= 0 && (m->shard[0] == '\0' || strlen(m->shard) == INCARNATION_LEN);
+        return m->shard[0] == '\0' || is_incarnation(m->shard);
     case LOGM_ADOPTED:
         return m->run[0] != '\0';
     case LOGM_PARALLEL:

@@ -133,6 +133,69 @@ static void an_item_that_failed_stays_failed_when_a_zombie_loads_it(void **state
     fold_free(l.fold);
 }
 
+static void a_load_without_a_new_item_is_not_needed_and_costs_no_exclusions(void **state)
+{
+    (void)state;
+    struct log l = begin(0);
+    a_load(&l, 0, 0, 1000);
+    int64_t rows = l.fold->rows;
+    for (int i = 1; i <= 10; i++) /* the queue is replayed */
+        a_load(&l, i, 100 * (i - 1), 100);
+    assert_int_equal(l.fold->exclusion_count, 0);
+    assert_int_equal(l.fold->rows, rows);
+    a_load(&l, 1, 1000, 1); /* its id is known all the same */
+    assert_int_equal(l.fold->done, 1000);
+    a_load(&l, 11, 999, 2);
+    seal(&l, 1001);
+    assert_int_equal(fold_open_cut(l.fold)->loads, 2);
+    assert_int_equal(l.fold->exclusion_count, 1);
+    assert_int_equal(l.fold->loads[5].cut, LOAD_UNNEEDED);
+    assert_false(fold_has_uncut(l.fold));
+    fold_free(l.fold);
+}
+
+static void a_percentage_is_not_missed_by_a_binary_fraction(void **state)
+{
+    (void)state;
+    for (int percent = 1; percent < 100; percent++) {
+        struct fold *f = fold_new(&(struct fold_config){.tolerate_count = -1, .tolerate_percent = percent});
+        f->items = 100;
+        f->failed = percent;
+        assert_false(fold_over_tolerance(f));
+        f->failed++;
+        assert_true(fold_over_tolerance(f));
+        fold_free(f);
+    }
+}
+
+static void an_abandon_by_a_coordinator_that_heard_less_than_was_said_is_void(void **state)
+{
+    (void)state;
+    struct log l = begin(0);
+    say(&l, (struct log_msg){.type = LOGM_ALIVE, .published = 1});
+    int64_t stale = l.fold->heard;
+    assert_int_equal(stale, 1);
+    say(&l, (struct log_msg){.type = LOGM_ALIVE, .published = 2});
+    say(&l, (struct log_msg){.type = LOGM_ABANDON, .heard = 0});
+    say(&l, (struct log_msg){.type = LOGM_ABANDON, .heard = stale});
+    assert_int_equal(l.fold->phase, RUN_PUBLISHING);
+    say(&l, (struct log_msg){.type = LOGM_ABANDON, .heard = l.fold->heard});
+    assert_int_equal(l.fold->end, END_ABANDON);
+    fold_free(l.fold);
+}
+
+static void a_huge_index_before_the_seal_takes_no_memory_that_it_does_not_need(void **state)
+{
+    (void)state;
+    struct log l = begin(0);
+    a_failure(&l, LIMIT_ITEMS - 1);
+    a_failure(&l, 3);
+    assert_true(fold_is_done(l.fold, LIMIT_ITEMS - 1) && fold_is_done(l.fold, 3));
+    assert_false(fold_is_done(l.fold, 4));
+    assert_int_equal(l.fold->done, 2);
+    fold_free(l.fold);
+}
+
 static void failures_beyond_tolerance_hold_the_run_until_somebody_decides(void **state)
 {
     (void)state;
@@ -342,7 +405,7 @@ static void random_logs_give_each_item_one_owner(void **state)
             excluded += exclusions_of(l.fold, i);
         }
         for (size_t i = 0; i < l.fold->load_count; i++)
-            in_loads += l.fold->loads[i].items;
+            in_loads += l.fold->loads[i].cut == LOAD_UNNEEDED ? 0 : l.fold->loads[i].items;
         assert_int_equal(l.fold->done, done);
         assert_int_equal(l.fold->empty, empty);
         assert_int_equal(l.fold->failed, failed);
@@ -366,6 +429,10 @@ int main(void)
         cmocka_unit_test(an_item_keeps_its_first_load),
         cmocka_unit_test(a_second_copy_of_a_manifest_changes_nothing),
         cmocka_unit_test(an_item_that_failed_stays_failed_when_a_zombie_loads_it),
+        cmocka_unit_test(a_load_without_a_new_item_is_not_needed_and_costs_no_exclusions),
+        cmocka_unit_test(a_percentage_is_not_missed_by_a_binary_fraction),
+        cmocka_unit_test(an_abandon_by_a_coordinator_that_heard_less_than_was_said_is_void),
+        cmocka_unit_test(a_huge_index_before_the_seal_takes_no_memory_that_it_does_not_need),
         cmocka_unit_test(failures_beyond_tolerance_hold_the_run_until_somebody_decides),
         cmocka_unit_test(the_first_end_wins),
         cmocka_unit_test(abandon_counts_only_before_the_seal_and_lost_only_after),

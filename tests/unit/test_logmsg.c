@@ -63,7 +63,7 @@ static void every_type_survives_the_wire(void **state)
         {.type = LOGM_PAUSE}, {.type = LOGM_RESUME}, {.type = LOGM_ACCEPT, .by = "me"},
         {.type = LOGM_PARALLEL, .parallel = 12},
         {.type = LOGM_ADOPTED, .run = "other"},
-        {.type = LOGM_CANCEL, .text = "why"}, {.type = LOGM_ABANDON, .text = "silent"}, {.type = LOGM_FATAL, .text = "no table"},
+        {.type = LOGM_CANCEL, .text = "why"}, {.type = LOGM_ABANDON, .text = "silent", .heard = 1234567}, {.type = LOGM_FATAL, .text = "no table"},
         {.type = LOGM_LOST, .missing = 3},
         {.type = LOGM_OUTCOME, .cut = 1, .ok = true, .job = "job", .inserted = 5, .updated = 6, .deleted = 7, .rows = 11},
     };
@@ -105,6 +105,31 @@ static void a_later_version_is_fatal_and_a_broken_message_is_not(void **state)
     assert_int_equal(logmsg_decode("\x01\x03\x4a\xff", 4, &m, &mem, &err), -1);
     assert_int_equal(err.kind, ERR_TASK);
     assert_null(mem);
+}
+
+/* What a statement is made of is what workers call their shards, or the message is malformed. */
+static void names_and_counts_that_no_worker_writes_are_refused(void **state)
+{
+    (void)state;
+    struct item_range r = {0, 1};
+    const struct log_msg bad[] = {
+        {.type = LOGM_MANIFEST, .manifest = {.incarnation = "abc`;drop ", .load = "abc`;drop -000001", .rows = 1, .ranges = &r, .range_count = 1}},
+        {.type = LOGM_MANIFEST, .manifest = {.incarnation = "abcdefghij", .load = "abcdefghij-00\"001", .rows = 1, .ranges = &r, .range_count = 1}},
+        {.type = LOGM_MANIFEST, .manifest = {.incarnation = "abcdefghij", .load = "abcdefghijx000001", .rows = 1, .ranges = &r, .range_count = 1}},
+        {.type = LOGM_MANIFEST, .manifest = {.incarnation = "abcdefghij", .load = "abcdefghij-000001", .rows = INT64_MAX, .ranges = &r, .range_count = 1}},
+        {.type = LOGM_CUT, .shard = "abc.efghij"},
+        {.type = LOGM_OUTCOME, .inserted = INT64_MIN},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct buf b = encoded(&bad[i]);
+        struct log_msg out;
+        struct logmsg_memory *mem = NULL;
+        struct error err = ERROR_INIT;
+        assert_int_equal(logmsg_decode(b.data, b.len, &out, &mem, &err), -1);
+        assert_int_equal(err.kind, ERR_TASK);
+        assert_null(mem);
+        buf_free(&b);
+    }
 }
 
 static void unknown_fields_are_skipped(void **state)
@@ -183,6 +208,7 @@ int main(void)
         cmocka_unit_test(every_type_survives_the_wire),
         cmocka_unit_test(a_thousand_items_in_blocks_take_few_bytes),
         cmocka_unit_test(a_later_version_is_fatal_and_a_broken_message_is_not),
+        cmocka_unit_test(names_and_counts_that_no_worker_writes_are_refused),
         cmocka_unit_test(unknown_fields_are_skipped),
         cmocka_unit_test(bytes_of_any_kind_never_crash_the_decoder),
         cmocka_unit_test(ranges_gather_what_was_added_in_any_order),
