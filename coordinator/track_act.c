@@ -34,13 +34,15 @@ static void say(struct track *t, struct log_msg *m)
  *   2. The submitter was only asleep, and writes its seal. Whichever of the two is first in the log counts; the other is void, for all.
  *   3. A coordinator that starts at 10:04 has not seen the silence itself, and begins to count when it has read the log to its end: clocks
  *      of other machines decide nothing.
+ *   4. It was this coordinator that was cut off from the bus, and the submitter spoke meanwhile: what it had heard stands in its message,
+ *      which is void then.
  */
 static int64_t decide_abandon(struct track *t)
 {
     int64_t left = t->o.abandon_ms - track_submitter_silent_ms(t);
     if (left > 0 || !may_say(t, LOGM_ABANDON))
         return i64_max(left, 1000);
-    struct log_msg m = {.type = LOGM_ABANDON, .text = "its submitter fell silent while it published"};
+    struct log_msg m = {.type = LOGM_ABANDON, .heard = t->fold->heard, .text = "its submitter fell silent while it published"};
     say(t, &m);
     return NO_HURRY_MS;
 }
