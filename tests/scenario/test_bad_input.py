@@ -142,7 +142,8 @@ def test_set_is_checked_as_the_file_is(batch):
 
 
 def test_a_run_in_one_process_needs_its_handler_in_the_spec(batch):
-    refused(batch.change(job={"handler": "hh"}).run(), 2, 'handlers does not define "hh"', 'did you mean "h"?')
+    batch.change(handlers={"predict": {"exec": ["cat"]}}, job={"handler": "perdict"})
+    refused(batch.run(), 2, 'handlers does not define "perdict"', 'did you mean "predict"?')
     batch.untouched()
 
 

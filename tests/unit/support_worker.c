@@ -19,6 +19,7 @@ static void wake(struct fake_child *f)
         timer_set(f->timer, 0);
 }
 
+VPRINTF_LIKE(2)
 static void said(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
