@@ -78,9 +78,13 @@ static void on_list(void *arg, const struct bq_answer *a)
     c->list = NULL;
     if (a->err != NULL)
         log_debug("run %s: its staging tables could not be listed: %s", c->record->run, a->err->text);
-    for (size_t i = 0; a->err == NULL && i < doc_len(a->doc); i++)
-        if (strncmp(doc_str(doc_at(a->doc, i), NULL, ""), c->prefix, strlen(c->prefix)) == 0)
-            add(c, doc_str(doc_at(a->doc, i), NULL, ""));
+    size_t prefix = strlen(c->prefix);
+    for (size_t i = 0; a->err == NULL && i < doc_len(a->doc); i++) {
+        const char *name = doc_str(doc_at(a->doc, i), NULL, "");
+        /* Just an incarnation behind it: the shards of run day_2 begin like those of run day. */
+        if (strncmp(name, c->prefix, prefix) == 0 && strlen(name) == prefix + INCARNATION_LEN)
+            add(c, name);
+    }
     c->next = c->victims;
     drop_more(c);
 }

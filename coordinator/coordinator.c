@@ -92,6 +92,17 @@ static struct member *add(struct coordinator *c, const struct record *r, enum tr
     return m;
 }
 
+/* Whatever open run the record replaces, directly or not: somebody must settle it. */
+static int track_older(struct coordinator *c, const struct record *r, struct error *err)
+{
+    struct catalog *runs = catalog_watch_runs(c->watch);
+    struct catalog_run *o = r->replaces[0] ? catalog_find(runs, r->run) : NULL;
+    while (o != NULL && (o = catalog_open_before(runs, o)) != NULL)
+        if (member_of(c, o->run) == NULL && add(c, o->record, TRACK_SECOND, err) == NULL)
+            return -1;
+    return 0;
+}
+
 struct track *coordinator_track(struct coordinator *c, const struct record *r, enum track_role role, struct error *err)
 {
     struct member *m = member_of(c, r->run);
@@ -100,11 +111,7 @@ struct track *coordinator_track(struct coordinator *c, const struct record *r, e
     if (m == NULL)
         return NULL;
     m->kept = true;
-    const struct catalog_run *older = r->replaces[0] ? catalog_find(catalog_watch_runs(c->watch), r->replaces) : NULL;
-    if (role != TRACK_LOOKS && older != NULL && older->standing == STANDING_OPEN && member_of(c, older->run) == NULL)
-        if (add(c, older->record, TRACK_SECOND, err) == NULL)
-            return NULL;
-    return m->track;
+    return role == TRACK_LOOKS || track_older(c, r, err) == 0 ? m->track : NULL;
 }
 
 static void track_open_runs(struct coordinator *c)

@@ -128,6 +128,7 @@ static void write_record(struct submit *s)
     uint64_t nonce = rnd_u64(s->o.world->rnd);
     snprintf(r->nonce, sizeof(r->nonce), "%016" PRIx64, nonce);
     r->created_ms = loop_wall_ms(s->loop);
+    r->batches_seen = catalog_watch_next(s->o.watch);
     free(r->by);
     r->by = xasprintf("%s%s", s->o.leaves ? LEFT_MARK : "", outbox_by(s->o.outbox));
     doc *value = record_to_doc(r);
@@ -189,22 +190,32 @@ static void replaced(void *arg, int64_t offset, const struct error *err)
         submit_go(s, SUBMIT_ITEMS);
 }
 
-/* The older run's log decides between its completion and this cancel; either way the new run consolidates only after its outcome. */
+static struct letter *cancel_one(struct submit *s, const struct record *older, letter_cb *cb)
+{
+    char text[LIMIT_NAME + 32];
+    snprintf(text, sizeof(text), "replaced by run %s", s->o.record->run);
+    struct log_msg m = {.type = LOGM_CANCEL, .text = text};
+    return outbox_log(s->o.outbox, older, &m, cb, s);
+}
+
+/* The older run's log decides between its completion and this cancel; either way the new run consolidates only after its outcome. That one may itself
+ * replace a run that still waits for its outcome, and whose cancel was never written. */
 static void cancel_older(struct submit *s)
 {
     struct record *r = s->o.record;
-    struct catalog_run *older = r->replaces[0] ? catalog_find(catalog_watch_runs(s->o.watch), r->replaces) : NULL;
+    struct catalog *runs = catalog_watch_runs(s->o.watch);
+    struct catalog_run *older = r->replaces[0] ? catalog_find(runs, r->replaces) : NULL;
     s->events.opened(s->arg, false);
     if (s->step != SUBMIT_REPLACE)
         return;
-    if (older == NULL || older->standing != STANDING_OPEN) {
+    struct catalog_run *o = catalog_find(runs, r->run);
+    while (o != NULL && (o = catalog_open_before(runs, o)) != NULL)
+        if (o != older)
+            cancel_one(s, o->record, NULL);
+    if (older == NULL || older->standing != STANDING_OPEN)
         submit_go(s, SUBMIT_ITEMS);
-        return;
-    }
-    char text[LIMIT_NAME + 32];
-    snprintf(text, sizeof(text), "replaced by run %s", r->run);
-    struct log_msg m = {.type = LOGM_CANCEL, .text = text};
-    s->letter = outbox_log(s->o.outbox, older->record, &m, replaced, s);
+    else
+        s->letter = cancel_one(s, older->record, replaced);
 }
 
 static void sealed(void *arg, int64_t offset, const struct error *err)
@@ -253,6 +264,8 @@ static void turn(void *arg)
         tell_failure(s);
         return;
     }
+    if (s->cancelling) /* only its own acknowledgement matters now */
+        return;
     switch (s->step) {
     case SUBMIT_PLACES:
         submit_ask_places(s);

@@ -40,6 +40,8 @@ static void say(struct track *t, struct log_msg *m)
 static int64_t decide_abandon(struct track *t)
 {
     int64_t left = t->o.abandon_ms - track_submitter_silent_ms(t);
+    if (t->o.role == TRACK_FIRST) /* the submitter's own, which slept with it when both were stopped: never takes itself for dead */
+        return NO_HURRY_MS;
     if (left > 0 || !may_say(t, LOGM_ABANDON))
         return i64_max(left, 1000);
     struct log_msg m = {.type = LOGM_ABANDON, .heard = t->fold->heard, .text = "its submitter fell silent while it published"};
@@ -51,6 +53,8 @@ static void decide_fatal(struct track *t)
 {
     char text[256];
     struct log_msg m = {.type = LOGM_FATAL, .text = text};
+    if (t->fold->phase == RUN_HELD) /* it would be void, and be written again and again */
+        return;
     if (t->refused.kind != ERR_NONE)
         snprintf(text, sizeof(text), "%.250s", t->refused.text);
     else if (fold_must_stop(t->fold))
@@ -223,13 +227,14 @@ static void on_consolidated(void *arg, const struct error *err)
         track_tell_trouble(t, &copy);
 }
 
-/* A run that replaces another one writes only after the older one's outcome: else the older's job might land on top of it. */
+/* A run that replaces another one writes only after the older one's outcome: else the older's job might land on top of it. The same for one which that
+ * one replaced, and which may still wait for its outcome though the one between was cancelled at once. */
 static bool older_open(const struct track *t)
 {
-    if (t->record->replaces[0] == '\0')
-        return false;
-    const struct catalog_run *older = catalog_find(catalog_watch_runs(t->o.watch), t->record->replaces);
-    return older != NULL && older->standing == STANDING_OPEN;
+    struct catalog *runs = catalog_watch_runs(t->o.watch);
+    const struct catalog_run *own = t->record->replaces[0] ? catalog_find(runs, t->record->run) : NULL;
+    const struct catalog_run *older = t->record->replaces[0] ? catalog_find(runs, t->record->replaces) : NULL;
+    return (older != NULL && older->standing == STANDING_OPEN) || (own != NULL && catalog_open_before(runs, own) != NULL);
 }
 
 static int64_t wait_of(const struct track *t)

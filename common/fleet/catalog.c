@@ -7,7 +7,7 @@
 struct entry {
     struct catalog_run pub; /* first: entries are given out as this */
     char *key;              /* of its record */
-    bool paused, known;     /* known: has a record */
+    bool known;             /* has a record */
     UT_hash_handle hh;
 };
 
@@ -74,12 +74,29 @@ struct catalog_run *catalog_find(struct catalog *c, const char *run)
     return catalog_find_n(c, run, strlen(run));
 }
 
+static bool open_as(const struct entry *e, const char *batch)
+{
+    return e->known && e->pub.standing == STANDING_OPEN && strcmp(e->pub.record->batch, batch) == 0;
+}
+
+/* The newest of those that are open and lie before `below`. */
+static struct catalog_run *newest_open(struct catalog *c, const char *batch, int64_t below)
+{
+    struct catalog_run *last = NULL;
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (open_as(e, batch) && e->pub.offset < below && (last == NULL || e->pub.offset > last->offset))
+            last = &e->pub;
+    return last;
+}
+
 struct catalog_run *catalog_open_of(struct catalog *c, const char *batch)
 {
-    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
-        if (e->known && e->pub.standing == STANDING_OPEN && strcmp(e->pub.record->batch, batch) == 0)
-            return &e->pub;
-    return NULL;
+    return newest_open(c, batch, INT64_MAX);
+}
+
+struct catalog_run *catalog_open_before(struct catalog *c, const struct catalog_run *run)
+{
+    return newest_open(c, run->record->batch, run->offset);
 }
 
 struct catalog_run *catalog_last_of(struct catalog *c, const char *batch)
@@ -109,20 +126,43 @@ size_t catalog_count(const struct catalog *c)
     return n;
 }
 
-/* Open unless an earlier run of the name is: the first record wins the name, here and in every other reader. */
-static void decide_standing(struct catalog *c, struct entry *e)
+static bool withdrawn(const struct entry *e)
+{
+    return strcmp(doc_str(e->pub.end, "end", ""), "withdrawn") == 0;
+}
+
+/* Whether o has the name that e wants. */
+static bool in_the_way(const struct entry *o, const struct entry *e)
 {
     const struct record *r = e->pub.record;
-    e->pub.standing = STANDING_OPEN;
-    for (struct entry *o = c->runs; o != NULL; o = o->hh.next) {
-        if (o == e || !o->known || o->pub.standing != STANDING_OPEN || strcmp(o->pub.record->batch, r->batch) != 0)
-            continue;
-        if (strcmp(r->replaces, o->pub.run) == 0)
-            continue;
-        e->pub.standing = STANDING_VOID;
-        snprintf(e->pub.void_because, sizeof(e->pub.void_because), "%s", o->pub.run);
+    if (o == e || !o->known || o->pub.standing == STANDING_VOID || o->pub.offset > e->pub.offset || strcmp(o->pub.record->batch, r->batch) != 0)
+        return false;
+    if (r->batches_seen > 0)
+        return o->pub.offset >= r->batches_seen;
+    return o->pub.standing == STANDING_OPEN && strcmp(r->replaces, o->pub.run) != 0;
+}
+
+/* The first record of a name wins it, here and in every other reader. */
+static void judge(struct catalog *c, struct entry *e)
+{
+    struct catalog_run *p = &e->pub;
+    p->standing = p->end ? STANDING_ENDED : STANDING_OPEN;
+    const char *because = withdrawn(e) ? doc_str(p->end, "because", "") : NULL;
+    for (struct entry *o = c->runs; o != NULL && because == NULL; o = o->hh.next)
+        if (in_the_way(o, e))
+            because = o->pub.run;
+    if (because == NULL)
         return;
-    }
+    p->standing = STANDING_VOID;
+    snprintf(p->void_because, sizeof(p->void_because), "%s", because);
+}
+
+/* A run that turned out to be withdrawn is in nobody's way. */
+static void judge_again(struct catalog *c, const struct entry *gone)
+{
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (e != gone && e->known && e->pub.standing == STANDING_VOID && strcmp(e->pub.void_because, gone->pub.run) == 0)
+            judge(c, e);
 }
 
 static struct catalog_run *apply_record(struct catalog *c, const char *run, size_t run_len, const char *key, const void *value, size_t len, int64_t offset)
@@ -151,11 +191,7 @@ static struct catalog_run *apply_record(struct catalog *c, const char *run, size
     e->pub.offset = offset;
     e->key = xstrdup(key);
     e->known = true;
-    /* An end that was read before the record (compaction keeps only the last of each key) closes it all the same. */
-    if (e->pub.end != NULL)
-        e->pub.standing = STANDING_ENDED;
-    else
-        decide_standing(c, e);
+    judge(c, e); /* an end that was read before the record (compaction keeps only the last of each key) closes it all the same */
     return &e->pub;
 }
 
@@ -175,8 +211,12 @@ static struct catalog_run *apply_end(struct catalog *c, const char *run, doc *d)
     if (e == NULL || e->pub.end != NULL)
         return shown(e);
     e->pub.end = doc_ref(d);
-    if (e->known && e->pub.standing == STANDING_OPEN)
+    if (e->known && withdrawn(e)) {
+        judge(c, e);
+        judge_again(c, e);
+    } else if (e->known && e->pub.standing == STANDING_OPEN) {
         e->pub.standing = STANDING_ENDED;
+    }
     return shown(e);
 }
 

@@ -9,6 +9,12 @@
  *   state/RUN       {"paused":bool,"parallel":n}: a copy from the run's log
  *   end/RUN         {"end","exit","offset","time_ms","items","failed",...}: a copy of how it ended; a withdrawn submission has one too
  * A record that finds an open run of its batch's name is void from the start (the submitter withdraws), unless it replaces that run.
+ *
+ * Who was first must be the same for every reader, also after compaction, which moves a message that was written twice to where it was written last:
+ *   1. end/A is at 15, B's record at 20, a second coordinator's copy of end/A at 25. Compaction leaves record A, record B, end/A.
+ *   2. A reader that took A to be open at 20 would void B, on which a fleet works.
+ * So B's record says how far its submitter had read: what was there before, it has looked at (and refused, or replaced); only a run of the name whose
+ * record lies between that and B's own can be in B's way, ended or not. A run that was withdrawn never was.
  */
 enum run_standing { STANDING_OPEN, STANDING_VOID, STANDING_ENDED };
 struct catalog_run {
@@ -27,7 +33,9 @@ void catalog_free(struct catalog *);
 struct catalog_run *catalog_apply(struct catalog *, const void *key, size_t key_len, const void *value, size_t value_len, int64_t offset);
 struct catalog_run *catalog_find(struct catalog *, const char *run);
 struct catalog_run *catalog_find_n(struct catalog *, const char *run, size_t run_len);
-struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the open run of that name */
+struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the open run of that name; the newest, where it replaces others */
+/* The newest of the open runs of the same name that were there before that run, which replaces them, directly or not; NULL. */
+struct catalog_run *catalog_open_before(struct catalog *, const struct catalog_run *);
 struct catalog_run *catalog_last_of(struct catalog *, const char *batch); /* the newest of that name, in any standing but void */
 /* In order of their records; it starts at NULL. */
 struct catalog_run *catalog_next(struct catalog *, const struct catalog_run *it);

@@ -57,6 +57,7 @@ static doc *places_to_doc(const struct record *r)
     doc_set_int(p, "log_offset", r->log_offset);
     doc_set_int(p, "dead_partition", r->dead_partition);
     doc_set_int(p, "dead_offset", r->dead_offset);
+    doc_set_int(p, "batches_seen", r->batches_seen);
     doc *starts = doc_array();
     for (int32_t i = 0; i < r->work_partitions; i++)
         doc_add(starts, doc_integer(r->work_starts[i]));
@@ -166,6 +167,7 @@ static int read_places(struct record *r, const doc *p, struct error *err)
     r->log_offset = doc_int(p, "log_offset", -1);
     r->dead_partition = (int32_t)doc_int(p, "dead_partition", -1);
     r->dead_offset = doc_int(p, "dead_offset", -1);
+    r->batches_seen = doc_int(p, "batches_seen", 0);
     const doc *starts = doc_get(p, "work_starts");
     r->work_partitions = (int32_t)doc_len(starts);
     r->work_starts = xcalloc(doc_len(starts) + 1, sizeof(*r->work_starts));

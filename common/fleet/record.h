@@ -42,6 +42,7 @@ struct record {
     int32_t dead_partition; int64_t dead_offset;
     int32_t work_partitions;
     int64_t *work_starts;          /* each work partition's end when the run was opened */
+    int64_t batches_seen;          /* `batches` was read up to there when this was written: its submitter answers for what it found; 0: not said */
     char replaces[LIMIT_NAME], adopts[LIMIT_NAME]; /* run ids, or "" */
     doc *spec;                     /* the spec as it was given, for people */
 };

@@ -104,6 +104,65 @@ static void a_record_that_replaces_the_open_run_stands_beside_it(void **state)
     catalog_free(c);
 }
 
+static struct record *seen(const char *run, int64_t batches_seen, const char *replaces)
+{
+    struct record *r = a_record(run, "b", "n");
+    r->batches_seen = batches_seen;
+    snprintf(r->replaces, sizeof(r->replaces), "%s", replaces);
+    return r;
+}
+
+static void compaction_that_moves_an_end_voids_nobody(void **state)
+{
+    (void)state;
+    for (int compacted = 0; compacted < 2; compacted++) {
+        struct catalog *c = catalog_new();
+        put_record(c, seen("run1", 0, ""), 10);
+        if (!compacted)
+            put_end(c, "run1", 15);
+        assert_int_equal(put_record(c, seen("run2", 16, ""), 20)->standing, STANDING_OPEN);
+        assert_int_equal(put_record(c, seen("run3", 18, ""), 21)->standing, STANDING_VOID); /* written at the same time as run2 */
+        put_end(c, "run1", 25); /* a second coordinator's copy */
+        assert_int_equal(catalog_find(c, "run1")->standing, STANDING_ENDED);
+        assert_string_equal(catalog_open_of(c, "b")->run, "run2");
+        assert_string_equal(catalog_find(c, "run3")->void_because, "run2");
+        catalog_free(c);
+    }
+}
+
+static void a_withdrawn_run_is_in_nobodys_way(void **state)
+{
+    (void)state;
+    struct catalog *c = catalog_new();
+    /* run2's record was written twice, at 20 and 30: compaction left the later one. */
+    put_record(c, seen("run3", 18, ""), 21);
+    assert_int_equal(put_record(c, seen("run2", 18, ""), 30)->standing, STANDING_VOID);
+    AUTO(doc_free_auto) doc *d = catalog_withdrawn_value("run2", 0);
+    AUTO(free_ptr) char *text = doc_text(d);
+    catalog_apply(c, "end/run3", 8, text, strlen(text), 31);
+    assert_int_equal(catalog_find(c, "run3")->standing, STANDING_VOID);
+    assert_string_equal(catalog_find(c, "run3")->void_because, "run2");
+    assert_int_equal(catalog_find(c, "run2")->standing, STANDING_OPEN);
+    catalog_free(c);
+}
+
+static void a_run_may_replace_one_that_still_waits_for_the_run_it_replaced(void **state)
+{
+    (void)state;
+    struct catalog *c = catalog_new();
+    put_record(c, seen("run1", 5, ""), 10);
+    put_record(c, seen("run2", 11, "run1"), 20);
+    assert_string_equal(catalog_open_of(c, "b")->run, "run2");
+    struct catalog_run *third = put_record(c, seen("run3", 21, "run2"), 30);
+    assert_int_equal(third->standing, STANDING_OPEN);
+    assert_string_equal(catalog_open_before(c, third)->run, "run2");
+    put_end(c, "run2", 31); /* cancelled before it had anything to write; run1's job still runs */
+    assert_string_equal(catalog_open_before(c, third)->run, "run1");
+    put_end(c, "run1", 32);
+    assert_null(catalog_open_before(c, third));
+    catalog_free(c);
+}
+
 static void the_first_record_of_a_run_id_stays(void **state)
 {
     (void)state;
@@ -153,6 +212,9 @@ int main(void)
         cmocka_unit_test(a_record_survives_the_wire),
         cmocka_unit_test(the_first_record_of_a_name_wins_it),
         cmocka_unit_test(a_record_that_replaces_the_open_run_stands_beside_it),
+        cmocka_unit_test(compaction_that_moves_an_end_voids_nobody),
+        cmocka_unit_test(a_withdrawn_run_is_in_nobodys_way),
+        cmocka_unit_test(a_run_may_replace_one_that_still_waits_for_the_run_it_replaced),
         cmocka_unit_test(the_first_record_of_a_run_id_stays),
         cmocka_unit_test(an_end_that_is_read_before_its_record_closes_the_run),
         cmocka_unit_test(what_does_not_decode_is_skipped),

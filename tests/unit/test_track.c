@@ -216,7 +216,7 @@ static void a_submitter_that_falls_silent_is_abandoned_and_its_late_seal_is_void
     stage_publish(s, r);
     stage_say(s, r, (struct log_msg){.type = LOGM_ALIVE, .published = 3});
     struct process a, b;
-    process_start(&a, s, r, TRACK_FIRST);
+    process_start(&a, s, r, TRACK_SECOND);
     process_start(&b, s, r, TRACK_SECOND);
     stage_load(s, r, 0, 3, 1);
     stage_sleep(s, WAIT_ABANDON - 5000);
