@@ -6,7 +6,8 @@
 struct flight { struct submit *s; struct letter *letter; int64_t item; size_t bytes; struct flight *prev, *next; char key[]; };
 
 enum {
-    BLOCK = 500,           /* items in a row on one partition: a manifest's ranges stay short, and every partition gets its share */
+    BLOCK = 500,           /* items in a row on one partition, at most: a manifest's ranges stay short */
+    ROUNDS = 4,            /* over all partitions before blocks double: a small run is spread over every worker too */
     TURN_ITEMS = 2000,     /* read in one turn of the loop, so that acknowledgements and signals are heard in between */
     MANIFEST_FAILURES = 200
 };
@@ -113,6 +114,17 @@ static void on_item(void *arg, int64_t offset, const struct error *err)
     pump_later(s);
 }
 
+/* Blocks of 1, 2, 4, ... BLOCK items go round the partitions, so that at any number of items each has its share. */
+static int32_t partition_of(int64_t index, int64_t partitions)
+{
+    int64_t block = 1;
+    while (block < BLOCK && index >= ROUNDS * block * partitions) {
+        index -= ROUNDS * block * partitions;
+        block = i64_min(BLOCK, block * 2);
+    }
+    return (int32_t)(index / block % partitions);
+}
+
 static void publish(struct submit *s, const struct item *item)
 {
     struct record *r = s->o.record;
@@ -126,7 +138,7 @@ static void publish(struct submit *s, const struct item *item)
         return;
     }
     struct flight *f = take_off(s, item->index, item->key, size_min(item->key_len, 128), bytes.len);
-    f->letter = outbox_send(s->o.outbox, &(struct letter_out){.topic = s->work, .partition = (int32_t)(item->index / BLOCK % r->work_partitions),
+    f->letter = outbox_send(s->o.outbox, &(struct letter_out){.topic = s->work, .partition = partition_of(item->index, r->work_partitions),
                                                               .key = item->key, .key_len = item->key_len, .value = bytes.data, .value_len = bytes.len,
                                                               .run = r->run, .type = "application/x-bqfleet-item"}, on_item, f);
     buf_free(&bytes);
