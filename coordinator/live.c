@@ -253,10 +253,12 @@ void live_submit(struct live *l, const struct submit_events *events, bool leaves
 void live_submit_failed(struct live *l, int code, const struct error *err)
 {
     code = l->signal ? 128 + l->signal : code;
-    if (l->track == NULL || l->over) {
+    if (l->track == NULL) {
         live_fail(l, code, err);
         return;
     }
+    if (l->over) /* how the run ended is being told already, and that may be otherwise */
+        return;
     l->failed_code = code;
     l->failed_error = *err;
 }

@@ -133,7 +133,7 @@ struct track *track_start(const struct track_options *o, const struct track_even
     t->world = *o->world;
     t->o.world = &t->world;
     t->loop = t->world.loop;
-    t->cut_at = -1;
+    t->cut_at = t->state_offset = -1;
     t->o.abandon_ms = o->abandon_ms > 0 ? o->abandon_ms : WAIT_ABANDON;
     t->timer = timer_new(t->loop, turn, t);
     for (int i = 0; i < LOGM_TYPES; i++)

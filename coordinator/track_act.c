@@ -282,7 +282,7 @@ static int64_t consolidate_next(struct track *t)
 static void on_state_copied(void *arg, int64_t offset, const struct error *err)
 {
     struct track *t = arg;
-    (void)offset;
+    t->state_offset = offset;
     t->copy = NULL;
     if (err != NULL)
         log_warn("run %s: its state could not be copied: %s", t->record->run, err->text);
@@ -295,15 +295,15 @@ static void on_end_copied(void *arg, int64_t offset, const struct error *err)
     ((struct track *)arg)->end_copied = true;
 }
 
+/* Whoever sees that the copy is not what the log says mends it: its writer may have read less of the log, and be gone. */
 static void copy_state(struct track *t)
 {
     const struct fold *f = t->fold;
     const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
-    if (t->copy != NULL || known == NULL || (known->paused == f->paused && known->parallel == f->parallel) ||
-        (t->state_paused == f->paused && t->state_parallel == f->parallel))
+    if (t->copy != NULL || known == NULL || (known->paused == f->paused && known->parallel == f->parallel))
         return;
-    t->state_paused = f->paused;
-    t->state_parallel = f->parallel;
+    if (catalog_watch_next(t->o.watch) <= t->state_offset) /* ours was not read back yet */
+        return;
     t->copy = outbox_batches(t->o.outbox, catalog_state_key(t->record->run), catalog_state_value(f->paused, f->parallel), on_state_copied, t);
 }
 

@@ -43,7 +43,7 @@ struct track {
     /* copies, cleaning */
     struct letter *copy;
     bool end_copied, cleaned;
-    bool state_paused; int64_t state_parallel; /* as copied last */
+    int64_t state_offset;      /* of the last copy; -1 */
     struct cleanup *cleanup;
 };
 

@@ -37,9 +37,9 @@ static void sealed_by_another(struct live *l)
 static void attached_to(struct live *l)
 {
     struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
-    if (known->standing == STANDING_ENDED) {
+    if (known->standing != STANDING_OPEN) { /* withdrawn ones too: nothing was ever published, and nothing will be */
         report_print_one(stdout, report_of_end(known), live_json(l));
-        live_end(l, (int)doc_int(known->end, "exit", EXIT_UNFINISHED));
+        live_end(l, known->end ? (int)doc_int(known->end, "exit", EXIT_UNFINISHED) : EXIT_ENDED);
         return;
     }
     live_take_record(l, known->record);

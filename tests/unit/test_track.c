@@ -199,12 +199,40 @@ static void a_cancelled_run_writes_nothing_and_leaves_nothing(void **state)
     struct process p;
     process_start(&p, s, r, TRACK_FIRST);
     stage_load(s, r, 0, 3, 1);
+    char other[192]; /* a run whose id begins alike */
+    snprintf(other, sizeof(other), "ds.bqf_%s_2_abcdefghij", r->run);
+    for (char *c = other; *c; c++)
+        *c = *c == '-' ? '_' : *c;
+    bqmodel_add_table(s->model, other, "k:STRING");
     stage_say(s, r, (struct log_msg){.type = LOGM_CANCEL, .text = "enough"});
     stage_seal(s, r, 3);
     STAGE_WAIT(s, process_done, &p);
     assert_target(s, 0);
-    assert_int_equal(stage_tables(s, "bqf_"), 0);
+    assert_int_equal(stage_tables(s, "bqf_"), 1); /* not its own */
     assert_int_equal(fold_exit_code(track_fold(p.track)), EXIT_ENDED);
+    process_kill(&p);
+    record_free(r);
+}
+
+static bool goes_on(void *arg)
+{
+    const struct process *p = arg;
+    const struct catalog_run *run = catalog_find(catalog_watch_runs(coordinator_watch(p->coordinator)), track_record(p->track)->run);
+    return run != NULL && !run->paused;
+}
+
+static void a_copy_of_the_state_by_one_who_read_less_of_the_log_is_mended(void **state)
+{
+    struct stage *s = *state;
+    struct record *r = begin(s);
+    stage_publish(s, r);
+    stage_say(s, r, (struct log_msg){.type = LOGM_PAUSE});
+    stage_say(s, r, (struct log_msg){.type = LOGM_RESUME});
+    outbox_batches(s->outbox, catalog_state_key(r->run), catalog_state_value(true, 0), NULL, NULL);
+    stage_sleep(s, 100);
+    struct process p;
+    process_start(&p, s, r, TRACK_SECOND);
+    STAGE_WAIT(s, goes_on, &p);
     process_kill(&p);
     record_free(r);
 }
@@ -392,6 +420,7 @@ int main(void)
         T(a_coordinator_killed_between_job_and_outcome_is_replaced_by_the_next),
         T(a_held_run_writes_nothing_until_it_is_accepted),
         T(a_cancelled_run_writes_nothing_and_leaves_nothing),
+        T(a_copy_of_the_state_by_one_who_read_less_of_the_log_is_mended),
         T(a_submitter_that_falls_silent_is_abandoned_and_its_late_seal_is_void),
         T(items_passed_over_by_the_queue_are_lost_but_only_then),
         T(failures_in_a_row_stop_the_run),
