@@ -214,6 +214,7 @@ static void lose_attempt(struct item *item, const struct verdict *v)
         return;
     }
     metric_add(item->worker->w.metrics, METRIC_ITEMS_RETRIED, 1);
+    item_set_failure(item, NULL, NULL, 0); /* it was logged; thousands that wait for their next attempt would hold much */
     if (v->outcome == OUT_RETRY)
         delay(item, retry_delay_ms(item));
     else
@@ -330,8 +331,11 @@ static bool solo_first(struct dispatch *d)
         return false;
     if (others && loop_now_us(w->w.loop) - solo->taken_us < WAIT_SOLO * US_PER_MS)
         return false;
-    if (w->in_flight == 0 && w->held == 0 && start_item(d, solo))
-        d->solo = solo;
+    if (w->in_flight == 0 && w->held == 0) {
+        d->solo = solo; /* before its start, which may fail and take it back */
+        if (!start_item(d, solo))
+            d->solo = NULL;
+    }
     return true;
 }
 
@@ -367,16 +371,22 @@ static bool round_of_runs(struct dispatch *d)
         return false;
     bool any = false;
     if (!solo_first(d)) {
-        struct run *run, *first = TAILQ_FIRST(&w->runs);
+        struct run *run;
         TAILQ_FOREACH(run, &w->runs, link)
             any |= turn_of(d, run);
-        if (first != NULL && TAILQ_NEXT(first, link) != NULL) { /* another one begins next time */
-            TAILQ_REMOVE(&w->runs, first, link);
-            TAILQ_INSERT_TAIL(&w->runs, first, link);
-        }
     }
     flush(d);
     return any;
+}
+
+/* Another run begins next time. Not after each round: an idle round follows a busy one, and two runs would keep their places for ever. */
+static void take_turns(struct worker *w)
+{
+    struct run *first = TAILQ_FIRST(&w->runs);
+    if (first == NULL || TAILQ_NEXT(first, link) == NULL)
+        return;
+    TAILQ_REMOVE(&w->runs, first, link);
+    TAILQ_INSERT_TAIL(&w->runs, first, link);
 }
 
 static void pump(void *arg)
@@ -387,6 +397,7 @@ static void pump(void *arg)
     staging_relieve(w);
     while (round_of_runs(d))
         ;
+    take_turns(w);
     struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->pool == NULL)

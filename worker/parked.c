@@ -78,8 +78,7 @@ static void check(struct parked *p)
     int64_t unknown = 0;
     while ((item = TAILQ_FIRST(&p->asked)) != NULL)
         resolve_one(p, item, &unknown);
-    if (unknown > 0)
-        intake_room(p->w->intake);
+    intake_room(p->w->intake); /* those of runs that are over are done as well */
     if (!TAILQ_EMPTY(&p->fresh))
         ask(p);
     worker_moved(p->w);
