@@ -101,6 +101,7 @@ struct worker {
     int64_t handlers;               /* children of all runs */
     int64_t held;                   /* bytes of rows: unfinished items', staged and loading ones */
     int64_t loads_running;
+    int64_t lines;                  /* bytes of handlers' lines whose end has not come */
     struct handler_list closing;    /* handlers whose stdin was closed, until they have left */
     struct posts *posts;
     struct intake *intake;

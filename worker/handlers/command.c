@@ -24,6 +24,7 @@ struct command {
     int64_t strange;
 };
 #define STRANGE_LINES 20 /* that are logged for each item */
+#define LINE_KEPT (1024 * 1024) /* bytes of a buffer that is kept for the next line */
 
 static struct log_ctx ctx_of(const struct command *c)
 {
@@ -35,14 +36,20 @@ static struct item *item_of(const struct command *c)
     return TAILQ_FIRST(&c->h.items);
 }
 
+static void drop_line(struct command *c)
+{
+    c->w->lines -= (int64_t)c->line.len;
+    if (c->line.cap > LINE_KEPT)
+        buf_free(&c->line);
+    buf_clear(&c->line);
+}
+
 static void end_child(struct command *c)
 {
     child_drop(c->child);
     c->child = NULL;
     timer_stop(c->timer);
-    buf_clear(&c->line);
-    if (c->line.cap > 1024 * 1024)
-        buf_free(&c->line);
+    drop_line(c);
     c->skipping = false;
     c->h.blocked = false;
     c->strange = 0;
@@ -94,7 +101,14 @@ static void gather(struct command *c, const char *data, size_t len, bool whole)
         snprintf(text, sizeof(text), "a row of more than %s", units_show_bytes((int64_t)c->line_max, size, sizeof(size)));
         spoil(c, "size", text);
         c->skipping = true;
-        buf_free(&c->line);
+        drop_line(c);
+    }
+    if (!c->skipping && !whole && !handler_line_fits(c->w, c->line.len, len)) {
+        struct verdict v = {.outcome = OUT_SOLO}; /* again when no other long lines come */
+        if (!item_of(c)->spoiled)
+            dispatch_spoil(item_of(c), &v);
+        c->skipping = true;
+        drop_line(c);
     }
     if (c->skipping) {
         c->skipping = !whole;
@@ -102,9 +116,10 @@ static void gather(struct command *c, const char *data, size_t len, bool whole)
         take_line(c, data, len);
     } else {
         buf_xadd(&c->line, data, len);
+        c->w->lines += (int64_t)len;
         if (whole) {
             take_line(c, c->line.data, c->line.len);
-            buf_clear(&c->line);
+            drop_line(c);
         }
     }
 }

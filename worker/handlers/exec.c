@@ -14,6 +14,7 @@
  * not answered before), the deadline of its oldest item (looked at when it fires, not set anew for each item), the end of its last moments.
  */
 #define STRANGE_LINES 20 /* lines without meaning that are logged for each child; the rest is counted */
+#define LINE_KEPT (1024 * 1024) /* bytes of a buffer that is kept for the next line */
 
 struct exec {
     struct handler h;
@@ -43,8 +44,17 @@ static struct log_ctx ctx_of(const struct exec *e)
     return (struct log_ctx){.run = e->h.run->id, .worker = e->w->name, .handler = e->h.run->def->name};
 }
 
+static void drop_line(struct exec *e)
+{
+    e->w->lines -= (int64_t)e->line.len;
+    if (e->line.cap > LINE_KEPT)
+        buf_free(&e->line);
+    buf_clear(&e->line);
+}
+
 static void exec_free(struct exec *e)
 {
+    drop_line(e);
     if (e->closing)
         TAILQ_REMOVE(&e->w->closing, &e->h, link);
     child_drop(e->child);
@@ -143,6 +153,14 @@ static void spoil(struct item *item, const char *reason, const char *text)
         dispatch_spoil(item, &v);
 }
 
+/* What is in a line that we cannot read may be a row of any of them: whoever is said to be done without it would lose it. */
+static void spoil_all(struct exec *e, const char *reason, const char *text)
+{
+    struct item *item;
+    TAILQ_FOREACH(item, &e->h.items, link)
+        spoil(item, reason, text);
+}
+
 static struct item *find(struct exec *e, int64_t index)
 {
     struct item *item = TAILQ_FIRST(&e->h.items);
@@ -173,15 +191,32 @@ static void take_error(struct exec *e, struct item *item, struct span error)
     free(text);
 }
 
+/* Begins as an object and is none. A print of something else is only logged; what may hold a row spoils the item that it names, or, when it names none or
+ * several (two answers that were written into each other), all that it can concern. */
+static void take_malformed(struct exec *e, const char *line, size_t len, struct item *named, const struct error *err)
+{
+    static const char item_word[] = "\"item\"", row_word[] = "\"row";
+    const char *first = memmem(line, len, item_word, sizeof(item_word) - 1);
+    size_t after = first ? (size_t)(first - line) + sizeof(item_word) - 1 : len;
+    bool several = memmem(line + after, len - after, item_word, sizeof(item_word) - 1) != NULL;
+    if (named != NULL && !several)
+        spoil(named, "handler", err->text);
+    else if (named != NULL || memmem(line, len, row_word, sizeof(row_word) - 1) != NULL)
+        spoil_all(e, "handler", err->text);
+    strange(e, "", line, len);
+}
+
 static void take_line(struct exec *e, const char *line, size_t len)
 {
     struct answer a;
     struct error err = ERROR_INIT;
     int rc = answer_parse(line, len, &a, &err);
     struct item *item = a.has_item ? find(e, a.item) : NULL;
-    if (rc != 0) {
-        if (rc < 0 && item != NULL) /* a row may have been in it */
-            spoil(item, "handler", err.text);
+    if (rc < 0) {
+        take_malformed(e, line, len, item, &err);
+        return;
+    }
+    if (rc > 0) {
         if (len > 0)
             strange(e, "", line, len);
         return;
@@ -204,36 +239,57 @@ static void take_line(struct exec *e, const char *line, size_t len)
     }
 }
 
+/* The rest of the line is dropped. Its beginning mostly says whose it is. */
+static void skip_line(struct exec *e, const struct verdict *v)
+{
+    struct answer a;
+    struct error err = ERROR_INIT;
+    (void)answer_parse(e->line.data ? e->line.data : "", e->line.len, &a, &err);
+    struct item *named = a.has_item ? find(e, a.item) : NULL, *item;
+    TAILQ_FOREACH(item, &e->h.items, link)
+        if ((named == NULL || item == named) && !item->spoiled)
+            dispatch_spoil(item, v);
+    if (TAILQ_EMPTY(&e->h.items))
+        strange(e, "dropped: ", v->text, v->len);
+    e->skipping = true;
+    drop_line(e);
+}
+
 static void too_long(struct exec *e)
 {
     char text[256], size[64];
     snprintf(text, sizeof(text), "a line of more than %s from the handler; several lines with a row each have no such limit",
              units_show_bytes((int64_t)e->line_max, size, sizeof(size)));
-    struct item *oldest = TAILQ_FIRST(&e->h.items);
-    if (oldest != NULL)
-        spoil(oldest, "size", text);
-    else
-        strange(e, "dropped: ", text, strlen(text));
-    e->skipping = true;
-    buf_free(&e->line);
+    struct verdict v = {.outcome = OUT_TASK, .reason = "size", .text = text, .len = strlen(text)};
+    skip_line(e, &v);
 }
+
+/* Long lines of several children at once have one buffer between them. Who finds it full comes again when nothing else runs. */
+static void no_room(struct exec *e)
+{
+    static const char text[] = "a long line, while others come";
+    struct verdict v = {.outcome = OUT_SOLO, .text = text, .len = sizeof(text) - 1};
+    skip_line(e, &v);
+}
+
 
 /* Part of a line, or its end. */
 static void gather(struct exec *e, const char *data, size_t len, bool whole)
 {
     if (!e->skipping && e->line.len + len > e->line_max)
         too_long(e);
+    if (!e->skipping && !whole && !handler_line_fits(e->w, e->line.len, len))
+        no_room(e);
     if (e->skipping) {
         e->skipping = !whole;
     } else if (whole && e->line.len == 0) {
         take_line(e, data, len);
     } else {
         buf_xadd(&e->line, data, len);
+        e->w->lines += (int64_t)len;
         if (whole) {
             take_line(e, e->line.data, e->line.len);
-            if (e->line.cap > 1024 * 1024)
-                buf_free(&e->line);
-            buf_clear(&e->line);
+            drop_line(e);
         }
     }
 }

@@ -38,6 +38,13 @@ struct handler {
     bool blocked;                /* its pipe is not read for want of room */
 };
 
+/* Whether a line that has `have` bytes may grow by `more`, although its end has not come: all such lines of a worker have one buffer between them, short
+ * ones aside. What runs with nothing beside it always may. */
+static inline bool handler_line_fits(const struct worker *w, size_t have, size_t more)
+{
+    return have + more <= 65536 || w->lines + (int64_t)more <= w->o.buffer || w->in_flight <= 1;
+}
+
 /* NULL: it cannot be started (err says why). h->run is set; nothing is called back from inside. */
 struct handler *handler_exec(struct run *, struct error *);
 struct handler *handler_command(struct run *, struct error *);
