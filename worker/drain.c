@@ -75,11 +75,18 @@ static bool landed(const struct worker *w)
     return true;
 }
 
+/* The rest of the grace is for loads and manifests. */
+static void land(struct drain *d)
+{
+    set_state(d, DRAIN_LANDING);
+    timer_set(d->timer, i64_max(d->until_us - loop_now_us(d->w->w.loop), 0));
+}
+
 static void look(void *arg)
 {
     struct drain *d = arg;
     if (d->state == DRAIN_FINISHING && d->w->in_flight == 0)
-        set_state(d, DRAIN_LANDING);
+        land(d);
     if (d->state == DRAIN_LANDING && landed(d->w))
         leave(d);
 }
@@ -103,8 +110,7 @@ static void on_timer(void *arg)
     if (d->state == DRAIN_FINISHING) {
         log_info("the grace period is over for %" PRId64 " items, which are handed back", d->w->in_flight);
         hand_back(d->w);
-        set_state(d, DRAIN_LANDING);
-        timer_set(d->timer, i64_max(d->until_us - loop_now_us(d->w->w.loop), 0));
+        land(d);
         dispatch_kick(d->w->dispatch);
         timer_set(d->look, 0);
     } else if (d->state == DRAIN_LANDING) {
