@@ -263,6 +263,15 @@ static void on_deadline(void *arg)
         timer_set(m->deadline, item->dead_until_us - now);
 }
 
+/* A manifest needs no more of it. */
+static void shorten_text(struct item *item)
+{
+    char *text = cut(item->text, LIMIT_FAILURE_TEXT);
+    free(item->text);
+    item->text = text;
+    item->text_len = strlen(text);
+}
+
 void manifests_fail(struct item *item)
 {
     struct manifests *m = item->run->manifests;
@@ -274,5 +283,8 @@ void manifests_fail(struct item *item)
     item->dead_until_us = loop_now_us(m->w->w.loop) + WAIT_DEAD * US_PER_MS;
     if (!timer_is_set(m->deadline))
         timer_set(m->deadline, WAIT_DEAD * US_PER_MS);
+    if (posts_bytes(m->w->posts) > LIMIT_TAKEN_BYTES) /* `dead` does not keep up: entries become shorter, and memory stays where it is */
+        shorten_text(item);
     item->dead = dead_send(item, dead_sent, item);
+    shorten_text(item);
 }

@@ -32,7 +32,7 @@ struct posts {
     struct rnd *rnd;
     struct timer *timer;
     struct post_list waiting, sent;
-    int64_t count;
+    int64_t count, bytes;    /* of both */
     int64_t next_us;         /* when the timer fires */
     char trouble[256];
 };
@@ -86,11 +86,17 @@ static void wait_until(struct post *post, int64_t delay_ms)
     wake_at(p, post->due_us);
 }
 
+static void uncount(struct posts *p, const struct post *post)
+{
+    p->count--;
+    p->bytes -= (int64_t)(post->key_len + post->value_len);
+}
+
 static void finish(struct post *post, const struct error *err)
 {
     struct posts *p = post->owner;
     TAILQ_REMOVE(post->sent ? &p->sent : &p->waiting, post, link);
-    p->count--;
+    uncount(p, post);
     if (err == NULL)
         p->trouble[0] = '\0';
     post_cb *cb = post->cb;
@@ -213,6 +219,7 @@ struct post *post_send(struct posts *p, const struct bus_out *out, bool once, po
         memcpy(post->bytes + topic_len + 1 + out->key_len, out->value, out->value_len);
     TAILQ_INSERT_TAIL(&p->waiting, post, link);
     p->count++;
+    p->bytes += (int64_t)(post->key_len + post->value_len);
     hand_over(post);
     return post;
 }
@@ -223,7 +230,7 @@ void post_forget(struct post *post)
         return;
     struct posts *p = post->owner;
     TAILQ_REMOVE(post->sent ? &p->sent : &p->waiting, post, link);
-    p->count--;
+    uncount(p, post);
     post->owner = NULL;
     if (!post->sent)
         free(post); /* else its acknowledgement frees it */
@@ -232,6 +239,11 @@ void post_forget(struct post *post)
 int64_t posts_waiting(const struct posts *p)
 {
     return p->count;
+}
+
+int64_t posts_bytes(const struct posts *p)
+{
+    return p->bytes;
 }
 
 const char *posts_waits_for(const struct posts *p)
