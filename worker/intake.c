@@ -8,10 +8,11 @@
 #include "worker/runs.h"
 #include "worker/undecodable.h"
 
+#define COMMIT_AGAIN_MS 1000 /* after one that was refused */
+
 struct part {
     struct ackmap *map;     /* NULL: not ours now */
     bool dirty;             /* something to commit */
-    int64_t committed;      /* the last offset that was committed, with or without metadata */
 };
 
 /* What the bus calls back with: leaving takes a while, and the intake may be gone before it is over. */
@@ -50,6 +51,19 @@ static struct part *part_of(struct intake *in, int32_t partition)
 
 /* --- commits ------------------------------------------------------------------------------------------------------------------ */
 
+/* One that was refused must not be the last: when nothing else of its partition becomes done, nobody would ever see the queue as worked off. What is
+ * committed then is what is done by then, so it does not matter which one it was, nor under which assignment. */
+static void on_committed(void *arg, const struct error *err)
+{
+    struct intake *in = intake_of(arg);
+    if (err == NULL || in == NULL || in->leaving)
+        return;
+    for (int32_t i = 0; i < in->part_count; i++)
+        in->parts[i].dirty |= in->parts[i].map != NULL;
+    if (!timer_is_set(in->commit))
+        timer_set(in->commit, COMMIT_AGAIN_MS * US_PER_MS);
+}
+
 static void commit_part(struct intake *in, int32_t partition)
 {
     struct part *p = &in->parts[partition];
@@ -57,10 +71,9 @@ static void commit_part(struct intake *in, int32_t partition)
     if (!p->dirty || next < 0)
         return;
     p->dirty = false;
-    p->committed = next;
     ackmap_metadata(p->map, &in->metadata);
     struct bus_commit commit = {.partition = partition, .offset = next, .metadata = in->metadata.data};
-    bus_group_commit(in->group, &commit, 1, NULL, NULL);
+    bus_group_commit(in->group, &commit, 1, on_committed, in->member);
     metric_add(in->w->w.metrics, METRIC_COMMITS, 1);
 }
 
@@ -192,7 +205,6 @@ static void on_assigned(void *arg, int32_t partition, int64_t committed, const c
     ackmap_free(p->map);
     p->map = ackmap_new(committed);
     p->dirty = false;
-    p->committed = committed;
     struct error err = ERROR_INIT;
     if (ackmap_load(p->map, metadata, &err) != 0) {
         struct log_ctx ctx = {.worker = in->w->name, .partition1 = partition + 1};

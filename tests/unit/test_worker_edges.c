@@ -1,6 +1,6 @@
 #include "tests/unit/support_worker.h"
 
-#include "common/fleet/catalog.h"
+#include "common/bus/bus_ops.h"
 #include "worker/core.h"
 
 /* What only happens when several things meet: each of these once stopped a worker for good, or let rows go missing. */
@@ -53,6 +53,52 @@ static void a_backlog_of_a_run_that_is_over_does_not_stop_the_intake(void **stat
     kit_end(&k);
     kit_publish(&k, LIMIT_UNFINISHED + 2000);
     assert_true(kit_wait(&k, all_committed, 60));
+    kit_close(&k);
+}
+
+static const struct bus_ops *honest;
+static bool refusing;
+struct refusal { bus_done_cb *cb; void *arg; };
+
+static void refuse(void *arg, const struct error *unused)
+{
+    (void)unused;
+    struct refusal r = *(struct refusal *)arg;
+    free(arg);
+    struct error err = ERROR_INIT;
+    error_set(&err, ERR_RETRY, 0, "the coordinator of the group moves");
+    if (r.cb != NULL)
+        r.cb(r.arg, &err);
+}
+
+static void commit_or_refuse(struct bus_group *g, const struct bus_commit *commits, size_t count, bus_done_cb *cb, void *arg)
+{
+    if (!refusing) {
+        honest->group_commit(g, commits, count, cb, arg);
+        return;
+    }
+    struct refusal *r = xmalloc(sizeof(*r));
+    *r = (struct refusal){.cb = cb, .arg = arg};
+    honest->group_commit(g, NULL, 0, refuse, r);
+}
+
+static void a_commit_that_was_refused_is_made_again_although_nothing_else_is_done(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_NOOP);
+    struct bus_ops ops = *k.bus->ops;
+    honest = k.bus->ops;
+    ops.group_commit = commit_or_refuse;
+    k.bus->ops = &ops;
+    refusing = true;
+    begin(&k, NULL, 100);
+    assert_true(kit_wait(&k, all_done, 60));
+    kit_pass(&k, 10000);
+    assert_int_equal(kit_committed(&k), 0);
+    refusing = false;
+    assert_true(kit_wait(&k, all_committed, 10));
+    k.bus->ops = honest;
     kit_close(&k);
 }
 
@@ -259,6 +305,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_backlog_of_a_run_that_is_over_does_not_stop_the_intake),
+        cmocka_unit_test(a_commit_that_was_refused_is_made_again_although_nothing_else_is_done),
         cmocka_unit_test(items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_end),
         cmocka_unit_test(a_start_that_fails_for_an_item_that_runs_alone_is_made_good),
         cmocka_unit_test(a_line_too_long_fails_the_item_that_it_names),
