@@ -52,20 +52,54 @@ static void gather(struct gathered *g, const struct record *r, const struct fold
     g->has_range = g->has_range && g->load_count > 0;
 }
 
-static void digest(struct cut_text *t)
+enum { DIGEST_PIECE = 64 * 1024 };
+
+/* What is gathered so far becomes its own digest, so that a million exclusions need no copy of them all. */
+static void condense(struct buf *b)
 {
-    AUTO(free_ptr) char *params = t->params ? doc_text(t->params) : xstrdup("");
-    struct buf all = BUF_INIT(SIZE_MAX / 2);
-    buf_xadd(&all, t->sql.data, t->sql.len);
-    buf_xputs(&all, params);
     char hex[65];
-    sha256_hex(all.data, all.len, hex);
-    memcpy(t->digest, hex, 40);
-    t->digest[40] = '\0';
-    buf_free(&all);
+    sha256_hex(b->data, b->len, hex);
+    buf_clear(b);
+    buf_xputs(b, hex);
 }
 
-static int write_text(struct gathered *g, const struct record *r, const struct bq_ref *side, struct cut_text *t, struct error *err)
+static void add_names(struct buf *b, const char *what, char *const *names, size_t count)
+{
+    buf_xputs(b, what);
+    for (size_t i = 0; i < count; i++)
+        buf_xprintf(b, " %s", names[i]);
+    buf_xputs(b, "\n");
+}
+
+/* Of what the statement does, not of how it says it: a coordinator of a later version, which may write it otherwise, finds the job of an earlier one and
+ * knows it for the same. Taken for somebody else's it would be reported as failed, while its rows arrive. */
+static void digest(const struct gathered *g, const struct record *r, const struct fold_cut *cut, struct cut_text *t)
+{
+    struct buf b = BUF_INIT(SIZE_MAX / 2);
+    char target[1024];
+    AUTO(free_ptr) char *schema = r->schema_doc ? doc_text(r->schema_doc) : xstrdup("");
+    buf_xprintf(&b, "%s %" PRId64 " %s %s\n", r->run, cut->number, write_mode_name(r->mode), bq_ref_text(&r->target, target, sizeof(target)));
+    buf_xputs(&b, schema);
+    add_names(&b, "\nkeys", r->keys, r->key_count);
+    add_names(&b, "order_by", r->order_by, r->order_count);
+    add_names(&b, "insert_only", r->insert_only, r->insert_only_count);
+    for (size_t i = 0; i < g->load_count; i++) {
+        buf_xprintf(&b, "load %s %" PRId64 "\n", g->loads[i].id, g->loads[i].rows);
+        if (b.len > DIGEST_PIECE)
+            condense(&b);
+    }
+    for (size_t i = 0; i < g->exclusion_count; i++) {
+        buf_xprintf(&b, "exclusion %s %" PRId64 "\n", g->exclusions[i].load, g->exclusions[i].item);
+        if (b.len > DIGEST_PIECE)
+            condense(&b);
+    }
+    condense(&b);
+    memcpy(t->digest, b.data, 40);
+    t->digest[40] = '\0';
+    buf_free(&b);
+}
+
+static int write_text(struct gathered *g, const struct record *r, const struct fold_cut *cut, const struct bq_ref *side, struct cut_text *t, struct error *err)
 {
     for (size_t i = 0; i < g->load_count; i++)
         t->rows += g->loads[i].rows;
@@ -87,7 +121,7 @@ static int write_text(struct gathered *g, const struct record *r, const struct b
                         .has_range = g->has_range, .range_lo = g->lo, .range_hi = g->hi};
     int rc = sql_consolidate(&c, &t->sql, &t->params, err);
     if (rc == 0)
-        digest(t);
+        digest(g, r, cut, t);
     return rc;
 }
 
@@ -97,7 +131,7 @@ int cut_text_make(const struct record *r, const struct fold *f, const struct fol
     *t = (struct cut_text){.sql = BUF_INIT(LIMIT_SQL + 4096)};
     struct gathered g;
     gather(&g, r, f, cut);
-    int rc = write_text(&g, r, side, t, err);
+    int rc = write_text(&g, r, cut, side, t, err);
     gathered_free(&g);
     return rc;
 }

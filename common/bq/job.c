@@ -10,7 +10,7 @@
  * A job as a list of steps; each sends one request, whose answer chooses the next. Everything can be repeated by anybody, because the
  * id says what is done: an insert that was lost is answered with 409 when repeated, and then the job is read like any other's.
  *
- *   INSERT    try k                   200: ours, look at it      409: READ      an error: GIVE_UP under this id, or the end
+ *   INSERT    try k                   200: ours, look at it      409: READ      an error: GIVE_UP under this id, or the end (always for a 403: ours alone)
  *   READ      jobs.get                DONE: success, the next try, GIVE_UP under the next id, or the end; else wait
  *   RESULTS   a query's long poll     complete, or an error of any kind: READ decides
  *   GIVE_UP   the job that only fails 200: decided   409: READ, whatever stands there counts   an error: nobody has decided
@@ -271,6 +271,10 @@ static void inserted(void *arg, const struct bq_answer *a)
     } else if (a->err->kind == ERR_QUOTA && ++j->parked < LIMIT_TRIES) {
         wait_retry(j, j->parked, a->err);
     } else if (a->err->kind == ERR_RETRY || a->err->kind == ERR_QUOTA) { /* time may mend it; nobody has decided */
+        struct error err = *a->err;
+        error_prefix(&err, "job %s", j->job_id);
+        finish(j, &err, false, NULL);
+    } else if (j->spec.give_up_by_job && (a->err->code == 401 || a->err->code == 403)) { /* what this process may not do, another one may */
         struct error err = *a->err;
         error_prefix(&err, "job %s", j->job_id);
         finish(j, &err, false, NULL);

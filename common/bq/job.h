@@ -25,7 +25,8 @@ struct bq_job_spec {
     int first_try;                      /* where to begin looking */
     /* Giving up is a job too (consolidations). When set: a failure is final for everyone only once a job that does nothing but fail stands under
      * the next try's id (or under this try's, when this one could not be inserted). Whoever meets such a job (label bqfleet_kind=giveup) fails the same
-     * way. When that job cannot be inserted either, the result is ERR_RETRY: nobody has decided. */
+     * way. When that job cannot be inserted either, the result is ERR_RETRY: nobody has decided. Nor does a refusal of this process's credentials (401, 403)
+     * decide for everyone: the result is that error. */
     bool give_up_by_job;
     int64_t timeout_ms;                 /* jobTimeoutMs; 0: none */
     void (*on_inserted)(void *arg, const char *job_id); /* once a try is known to exist; may be NULL; must not stop the job */

@@ -351,17 +351,27 @@ static void a_refused_insert_gives_up_under_its_own_id(void **state)
 static void when_giving_up_is_refused_too_nobody_has_decided(void **state)
 {
     (void)state;
-    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL}, {GIVE_UP(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
+    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "no"), NULL}, {GIVE_UP(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
     struct outcome o = play(&s, GIVES_UP);
     assert_true(o.failed);
     assert_false(o.decided);
     assert_int_equal(o.err.kind, ERR_RETRY);
 }
 
+static void what_one_process_may_not_insert_is_not_given_up_for_everyone(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
+    struct outcome o = play(&s, GIVES_UP);
+    assert_true(o.failed);
+    assert_false(o.decided);
+    assert_int_equal(o.err.kind, ERR_FATAL);
+}
+
 static void giving_up_yields_to_a_try_that_another_process_made(void **state)
 {
     (void)state;
-    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL}, {GIVE_UP(0), CONFLICT(0)},
+    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "no"), NULL}, {GIVE_UP(0), CONFLICT(0)},
            {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":true}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
     struct outcome o = play(&s, GIVES_UP);
     assert_false(o.failed);
@@ -416,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_giveup_job_that_is_found_is_the_answer),
         cmocka_unit_test(a_refused_insert_gives_up_under_its_own_id),
         cmocka_unit_test(when_giving_up_is_refused_too_nobody_has_decided),
+        cmocka_unit_test(what_one_process_may_not_insert_is_not_given_up_for_everyone),
         cmocka_unit_test(giving_up_yields_to_a_try_that_another_process_made),
         cmocka_unit_test(a_stopped_job_is_cancelled_only_when_asked),
         cmocka_unit_test(an_answer_without_figures_is_read_again),

@@ -128,6 +128,25 @@ static void what_one_process_may_not_do_decides_nothing(void **state)
     end(&p, r);
 }
 
+/* It may run jobs, and so could insert one that gives up; but it may not read the tables. */
+static void a_process_that_may_not_read_the_tables_leaves_the_cut_to_others(void **state)
+{
+    struct stage *s = *state;
+    struct process p, other;
+    struct record *r = begin(s, &p);
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "POST /bigquery/v2/projects/local/jobs", .kind = BQMODEL_STATUS, .times = 1, .status = 403,
+                                                    .reason = "accessDenied", .message = "Access Denied: Table local:ds.t"});
+    process_start(&other, s, r, TRACK_SECOND);
+    stage_load(s, r, 0, 3, 1);
+    stage_seal(s, r, 3);
+    STAGE_WAIT(s, in_trouble, &p);
+    STAGE_WAIT(s, process_done, &other);
+    assert_int_equal(track_fold(other.track)->end, END_COMPLETE);
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 3);
+    process_kill(&other);
+    end(&p, r);
+}
+
 static void a_load_whose_rows_are_gone_never_passes_for_whole(void **state)
 {
     struct stage *s = *state;
@@ -207,6 +226,7 @@ int main(void)
         T(a_statement_that_fails_for_good_fails_the_run_for_all),
         T(a_statement_that_lost_a_conflict_is_tried_again_under_the_next_id),
         T(what_one_process_may_not_do_decides_nothing),
+        T(a_process_that_may_not_read_the_tables_leaves_the_cut_to_others),
         T(a_load_whose_rows_are_gone_never_passes_for_whole),
         T(bigquery_itself_tells_what_was_written_of_a_run),
     };
