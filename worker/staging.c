@@ -10,6 +10,10 @@
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
 #define AGAIN_MS 30000 /* after the tries of a load are spent; they are granted anew */
 
+/* BigQuery takes 1,500 loads a day into one table: so many may come at once, and the others no faster than this; together 1,400 a day. */
+#define LOADS_SPARE 500
+#define LOADS_EVERY_US (INT64_C(24) * 3600 * US_PER_S / 900)
+
 struct staging {
     struct run *run;
     struct worker *w;
@@ -19,6 +23,10 @@ struct staging {
     int64_t seq;             /* of the next load */
     struct timer *linger;    /* until the open load is old enough */
     struct timer *again;     /* until the running load is tried again */
+    struct timer *pace;      /* until the shard may have another load */
+    int64_t spare;           /* loads that may start at once */
+    int64_t spared_us;       /* when one was last added to them */
+    int64_t last_us;         /* when the last load started */
     struct buf scratch;      /* mode none: a row is checked into it */
     int64_t started_us;      /* the running load, or the wait for the shard */
     char trouble[160], slow[192];
@@ -239,6 +247,18 @@ static bool due(const struct staging *st)
            loop_now_us(st->w->w.loop) - l->opened_us >= st->w->o.linger_ms * US_PER_MS;
 }
 
+/* How long until the next load may start. The fewer may still start at once, the longer, so that loads grow instead of stopping in the end. */
+static int64_t pace_us(struct staging *st)
+{
+    int64_t now = loop_now_us(st->w->w.loop), more = (now - st->spared_us) / LOADS_EVERY_US;
+    st->spare = i64_min(st->spare + more, LOADS_SPARE);
+    st->spared_us += more * LOADS_EVERY_US;
+    if (worker_draining(st->w) || st->spare > LOADS_SPARE / 2 || (worker_full(st->w) && st->spare > 0))
+        return 0;
+    int64_t gap = LOADS_EVERY_US * (LOADS_SPARE / 2 - st->spare) / (LOADS_SPARE / 2);
+    return i64_max(st->last_us + gap - now, 0);
+}
+
 static void poke(struct staging *st, bool force)
 {
     if (st->running != NULL || st->run->fatal)
@@ -250,12 +270,19 @@ static void poke(struct staging *st, bool force)
             st->started_us = loop_now_us(st->w->w.loop);
         return;
     }
+    int64_t wait_us = pace_us(st);
+    if (wait_us > 0) {
+        timer_set(st->pace, wait_us);
+        return;
+    }
+    timer_stop(st->pace);
     if (TAILQ_EMPTY(&st->closed))
         close_open(st);
     st->running = TAILQ_FIRST(&st->closed);
     TAILQ_REMOVE(&st->closed, st->running, link);
     st->w->loads_running++;
-    st->started_us = loop_now_us(st->w->w.loop);
+    st->spare = i64_max(st->spare - 1, 0);
+    st->started_us = st->last_us = loop_now_us(st->w->w.loop);
     load_start(st->running, shard_ref(st->shard), loaded, st);
 }
 
@@ -266,6 +293,11 @@ void staging_idle(struct run *run)
 }
 
 static void on_linger(void *arg)
+{
+    poke(arg, true);
+}
+
+static void on_pace(void *arg)
 {
     poke(arg, true);
 }
@@ -325,6 +357,9 @@ struct staging *staging_new(struct run *run)
     st->scratch = BUF_INIT(2 * LIMIT_LINE);
     st->linger = timer_new(st->w->w.loop, on_linger, st);
     st->again = timer_new(st->w->w.loop, load_again, st);
+    st->pace = timer_new(st->w->w.loop, on_pace, st);
+    st->spare = LOADS_SPARE;
+    st->spared_us = loop_now_us(st->w->w.loop);
     st->shard = shard_new(run, on_shard, st);
     return st;
 }
@@ -345,12 +380,19 @@ void staging_free(struct staging *st)
     shard_free(st->shard);
     timer_free(st->linger);
     timer_free(st->again);
+    timer_free(st->pace);
     buf_free(&st->scratch);
     free(st);
 }
 
 const char *staging_waits_for(struct staging *st)
 {
+    int64_t pause_ms = timer_is_set(st->pace) ? pace_us(st) / US_PER_MS : 0;
+    if (pause_ms > LONG_MS) {
+        char text[64];
+        snprintf(st->slow, sizeof(st->slow), "the next load, in %s: BigQuery takes 1,500 a day into one table", units_show_ms(pause_ms, text, sizeof(text)));
+        return st->slow;
+    }
     if (st->running == NULL || st->running->job == NULL) {
         const char *shard = shard_waits_for(st->shard);
         if (st->trouble[0] || shard[0] || !shard_wanted(st->shard))

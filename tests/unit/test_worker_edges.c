@@ -267,6 +267,45 @@ static void rows_in_a_broken_line_are_never_just_missing(void **state)
     }
 }
 
+/* --- loads ---------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static struct fake_child *slow_child;
+static int64_t slow_item;
+static struct timer *slow_timer;
+
+static void slow_answer(void *unused)
+{
+    (void)unused;
+    fake_say(slow_child, "{\"item\":%" PRId64 ",\"row\":{\"v\":1},\"done\":true}\n", slow_item);
+}
+
+static void an_item_in_ten_seconds(struct fake_child *f, const doc *msg)
+{
+    if (!usual(f, msg))
+        return;
+    slow_child = f;
+    slow_item = item_in(msg);
+    timer_set(slow_timer, 10 * US_PER_S);
+}
+
+/* Seven hours of items that come one by one: a load for each would be more than BigQuery takes in a day. */
+static void a_long_run_keeps_below_the_loads_of_a_day(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_EXEC);
+    slow_timer = timer_new(k.loop, slow_answer, NULL);
+    k.options.parallel = 1;
+    begin(&k, an_item_in_ten_seconds, 2500);
+    assert_true(kit_wait(&k, all_done, 8 * 3600));
+    assert_int_equal(kit_rows(&k), 2500);
+    assert_int_equal(k.fold->failed, 0);
+    assert_true(k.fold->load_count < 500 + 8 * 3600 / 96);
+    assert_true(k.fold->load_count > 400);
+    timer_free(slow_timer);
+    kit_close(&k);
+}
+
 /* --- leaving ------------------------------------------------------------------------------------------------------------------------------------------------ */
 
 static void says_done(void *arg)
@@ -310,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_start_that_fails_for_an_item_that_runs_alone_is_made_good),
         cmocka_unit_test(a_line_too_long_fails_the_item_that_it_names),
         cmocka_unit_test(rows_in_a_broken_line_are_never_just_missing),
+        cmocka_unit_test(a_long_run_keeps_below_the_loads_of_a_day),
         cmocka_unit_test(an_item_done_at_the_last_moment_has_time_to_land),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
