@@ -3,6 +3,7 @@
 #include <sys/queue.h>
 
 #include "common/base/log.h"
+#include "coordinator/presence.h"
 
 struct member { struct track *track; bool kept; LIST_ENTRY(member) link; };
 struct project { char name[64]; struct bq *bq; struct project *next; };
@@ -16,6 +17,7 @@ struct coordinator {
     LIST_HEAD(, member) members;
     struct project *projects; /* besides world.bq's */
     struct timer *sweep;
+    struct presence *presence; /* once somebody asks whether workers are busy */
 };
 
 /* No process substitutes its own project for a record's: its jobs run in the project that the submitter named, whoever inserts them. */
@@ -76,13 +78,22 @@ static void sweep(void *arg)
     }
 }
 
+static bool busy(void *arg, const char *queue)
+{
+    struct coordinator *c = arg;
+    struct error err;
+    if (c->presence == NULL)
+        c->presence = presence_start(&c->world, NULL, NULL, &err);
+    return c->presence == NULL || presence_busy(c->presence, queue);
+}
+
 static struct member *add(struct coordinator *c, const struct record *r, enum track_role role, struct error *err)
 {
     static const struct track_events events = {.changed = on_changed, .trouble = on_trouble};
     struct world world = c->world;
     world.bq = bq_for(c, r);
     struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role,
-                              .abandon_ms = c->o.abandon_ms};
+                              .abandon_ms = c->o.abandon_ms, .busy = busy, .busy_arg = c};
     struct track *t = track_start(&o, &events, c, err);
     if (t == NULL)
         return NULL;
@@ -172,6 +183,7 @@ void coordinator_free(struct coordinator *c)
         track_free(m->track);
         free(m);
     }
+    presence_free(c->presence);
     catalog_watch_free(c->watch);
     while (c->projects) {
         struct project *p = c->projects;

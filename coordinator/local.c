@@ -20,6 +20,10 @@ struct local {
     bool trying;
     const char *only;    /* a key */
     int64_t limit, given;
+    /* what was read from the source */
+    struct submit_source source;
+    int64_t read, read_bytes;
+    bool source_waits;
     /* a repeated run */
     bool probed; struct probe_result found; struct error probe_error;
 };
@@ -147,6 +151,38 @@ static void interrupted(struct live *l)
 
 /* --- submitting ----------------------------------------------------------------------------------------------------------------------- */
 
+/* Items that were read and are not done, and about how many bytes: what the bus in memory holds. It takes everything at once, so the
+ * source is what must wait. */
+static bool backlog_over(const struct local *c, int64_t part)
+{
+    int64_t left = c->read - track_fold(c->live.track)->done;
+    return left > LIMIT_BACKLOG / part || (c->read > 0 && left * (c->read_bytes / c->read + 1) > LIMIT_BACKLOG_BYTES / part);
+}
+
+static int next_bounded(void *arg, struct item *item, struct error *err)
+{
+    struct local *c = arg;
+    if (c->live.track != NULL && backlog_over(c, 1)) {
+        c->source_waits = true;
+        return 2;
+    }
+    int rc = c->source.next(c->source.arg, item, err);
+    if (rc == 1) {
+        c->read++;
+        c->read_bytes += (int64_t)(item->key_len + item->payload_len);
+    }
+    return rc;
+}
+
+static void on_moved(struct live *l)
+{
+    struct local *c = local_of(l);
+    if (!c->source_waits || backlog_over(c, 2))
+        return;
+    c->source_waits = false;
+    submit_ready(l->submit);
+}
+
 static void opened(void *arg, bool attached)
 {
     struct live *l = arg;
@@ -176,6 +212,9 @@ static int work(struct local *c)
         l->settled = settled;
         l->interrupted = interrupted;
         l->own_worker = own_worker;
+        l->changed = on_moved;
+        c->source = l->source;
+        l->source = (struct submit_source){.next = next_bounded, .arg = c};
         if (!c->trying)
             live_show_progress(l);
         live_submit(l, &events, false);

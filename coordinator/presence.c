@@ -160,3 +160,16 @@ int presence_live(const struct presence *p, const char *queue, const char *handl
     }
     return live;
 }
+
+bool presence_busy(const struct presence *p, const char *queue)
+{
+    if (!presence_ready(p))
+        return true;
+    for (size_t i = 0; i < presence_count(p); i++) {
+        struct presence_worker w;
+        presence_at(p, i, &w);
+        if (w.live && strcmp(w.queue, queue) == 0 && doc_int(w.said, "unfinished", 0) > 0)
+            return true;
+    }
+    return false;
+}

@@ -21,6 +21,8 @@ bool presence_ready(const struct presence *); /* the topic was read to its end o
 
 size_t presence_count(const struct presence *);
 void presence_at(const struct presence *, size_t i, struct presence_worker *);
+/* Whether a live worker of the queue has unfinished items; true as long as nothing is known. */
+bool presence_busy(const struct presence *, const char *queue);
 /* Live workers of the queue; and of these, how many offer the handler. */
 int presence_live(const struct presence *, const char *queue, const char *handler, int *offering);
 

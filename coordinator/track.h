@@ -31,6 +31,9 @@ struct track_options {
     const struct record *record;     /* copied */
     enum track_role role;
     int64_t abandon_ms;              /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
+    /* Whether a live worker of that queue has unfinished items, or that is not known yet; NULL: nobody has. */
+    bool (*busy)(void *busy_arg, const char *queue);
+    void *busy_arg;
 };
 struct track *track_start(const struct track_options *, const struct track_events *, void *arg, struct error *);
 void track_free(struct track *); /* NULL allowed. Before the outbox is freed. */

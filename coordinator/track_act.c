@@ -137,7 +137,7 @@ static void on_low(void *arg, int64_t low, int64_t high, const struct error *err
 }
 
 /* What was deleted from the queue before it was committed will not be delivered again, and a partition that has nothing left is never committed. But
- * somebody may still work on what was delivered before: hence the long quiet. */
+ * somebody may still work on what was delivered before: hence the long quiet, and no worker that has anything. */
 static void check_next_end(struct track *t)
 {
     const struct fold *f = t->fold;
@@ -147,7 +147,7 @@ static void check_next_end(struct track *t)
         ask_log_end(t);
         return;
     }
-    if ((loop_now_us(t->loop) - t->news_us) / US_PER_MS < WAIT_LOST_DELETED)
+    if ((loop_now_us(t->loop) - t->news_us) / US_PER_MS < WAIT_LOST_DELETED || (t->o.busy && t->o.busy(t->o.busy_arg, t->record->queue)))
         return;
     char topic[TOPIC_SIZE];
     topic_work(topic, t->world.prefix, t->record->queue);

@@ -18,6 +18,8 @@
 /* Runs */
 #define LIMIT_ITEMS INT64_C(1000000000)   /* items of a run: a bitmap of 125 MB */
 #define LIMIT_UNIQUE_KEYS 1000000         /* items up to which repeated keys are found when submitting */
+#define LIMIT_BACKLOG 100000              /* items submitted in one process and not yet done; at half of it more are read */
+#define LIMIT_BACKLOG_BYTES (32 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
 #define LIMIT_TRIES 8                     /* tries of one job before it is given up */
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
