@@ -394,7 +394,10 @@ static void on_trouble(void *arg, struct track *t, const struct error *err)
         return;
     l->over = true;
     if (t != NULL && track_unknown(t)) {
-        ask_bigquery(l, err);
+        if (l->unknown)
+            l->unknown(l);
+        else
+            ask_bigquery(l, err);
         return;
     }
     if (strcmp(err->reason, "consolidate") == 0 && !l->embedded)

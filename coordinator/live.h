@@ -32,6 +32,7 @@ struct live {
     /* the command's part: */
     void (*interrupted)(struct live *);           /* after the first signal; NULL: the command ends */
     void (*settled)(struct live *);               /* the run is over or held; NULL: live_finish */
+    void (*unknown)(struct live *);               /* the log no longer reaches back to the run's beginning; NULL: BigQuery is asked, the command fails */
     void (*changed)(struct live *);               /* after each change of the run; NULL: none */
     void (*workers_known)(struct live *);         /* the topic of workers was read; NULL: none */
     bool past_held;              /* a held run is waited for */

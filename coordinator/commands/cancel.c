@@ -27,6 +27,34 @@ static void changed(struct live *l)
     over(l);
 }
 
+static void on_closed(void *arg, int64_t offset, const struct error *err)
+{
+    struct live *l = arg;
+    (void)offset;
+    if (err != NULL) {
+        live_fail(l, EXIT_UNFINISHED, err);
+        return;
+    }
+    char id[JOB_BASE_SIZE];
+    struct error told;
+    job_base_cut(id, l->record->run, 0);
+    error_set(&told, ERR_FATAL, 0, "run %s is closed and its batch's name is free, but its outcome is unknown: its log no longer reaches back to its beginning. Whether "
+              "it was written is what BigQuery says of job %s_t0 (none: it was not)", l->record->run, id);
+    live_fail(l, EXIT_UNFINISHED, &told);
+}
+
+/* Nobody who reads the log now can tell how the run ended, so nobody would ever close it. The cancel is in the log as well: a coordinator that
+ * folded it while that was possible ends by it, and its word comes first if it was first. */
+static void unknown(struct live *l)
+{
+    doc *end = doc_object();
+    doc_set_str(end, "end", "unknown");
+    doc_set_int(end, "exit", EXIT_UNFINISHED);
+    doc_set_str(end, "text", "cancelled when its log no longer reached back to its beginning");
+    doc_set_int(end, "time_ms", loop_wall_ms(l->setup.world.loop));
+    outbox_batches(l->outbox, catalog_end_key(l->record->run), end, on_closed, l);
+}
+
 static void on_written(void *arg, int64_t offset, const struct error *err)
 {
     struct live *l = arg;
@@ -38,7 +66,7 @@ static void on_written(void *arg, int64_t offset, const struct error *err)
 int command_cancel(struct command_env *env, char *const *args, int count)
 {
     (void)count;
-    struct live l = {.settled = over, .changed = changed, .past_held = true};
+    struct live l = {.settled = over, .unknown = unknown, .changed = changed, .past_held = true};
     int code = live_open(&l, env, SETUP_BUS, NULL);
     if (code >= 0)
         return code;
