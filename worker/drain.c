@@ -44,7 +44,7 @@ static void over(void *arg)
     set_state(d, DRAIN_OVER);
     timer_stop(d->timer);
     struct log_ctx ctx = {.worker = d->w->name};
-    log_line(LOG_INFO, &ctx, "worker left; %" PRId64 " items are handed back", d->w->unfinished);
+    log_line(d->w->o.inside ? LOG_DEBUG : LOG_INFO, &ctx, "worker left; %" PRId64 " items are handed back", d->w->unfinished);
     if (d->drained != NULL)
         d->drained(d->arg); /* may free the worker */
 }
@@ -108,7 +108,8 @@ static void on_timer(void *arg)
 {
     struct drain *d = arg;
     if (d->state == DRAIN_FINISHING) {
-        log_info("the grace period is over for %" PRId64 " items, which are handed back", d->w->in_flight);
+        if (d->w->in_flight > 0)
+            log_info("the grace period is over for %" PRId64 " items, which are handed back", d->w->in_flight);
         hand_back(d->w);
         land(d);
         dispatch_kick(d->w->dispatch);
@@ -128,7 +129,7 @@ void worker_drain(struct worker *w, int64_t grace_ms, bool for_good, void (*drai
         d->look = timer_new(w->w.loop, look, d);
         intake_stop(w->intake);
         struct log_ctx ctx = {.worker = w->name};
-        log_line(LOG_INFO, &ctx, "worker drains: %" PRId64 " items are with handlers", w->in_flight);
+        log_line(w->o.inside ? LOG_DEBUG : LOG_INFO, &ctx, "worker drains: %" PRId64 " items are with handlers", w->in_flight);
     }
     d->for_good = d->for_good || for_good;
     d->drained = drained;

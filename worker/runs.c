@@ -102,7 +102,7 @@ static void run_free(struct runs *rs, struct run *run, bool done)
 static void run_over(struct runs *rs, struct run *run)
 {
     struct log_ctx ctx = {.run = run->id, .worker = rs->w->name};
-    log_line(LOG_INFO, &ctx, "the run is over; %zu items of it were here", run->items.count);
+    log_line(run->items.count > 0 ? LOG_INFO : LOG_DEBUG, &ctx, "the run is over; %zu items of it were here", run->items.count);
     run_free(rs, run, true);
     intake_room(rs->w->intake);
     dispatch_kick(rs->w->dispatch);

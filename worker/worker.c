@@ -47,7 +47,7 @@ struct worker *worker_start(const struct worker_options *o, struct error *err)
     }
     w->beacon = beacon_new(w);
     struct log_ctx ctx = {.worker = w->name};
-    log_line(LOG_INFO, &ctx, "worker started: queue %s, %zu handlers, %" PRId64 " items at once", w->queue, w->o.handlers->count, w->o.parallel);
+    log_line(w->o.inside ? LOG_DEBUG : LOG_INFO, &ctx, "worker started: queue %s, %zu handlers, %" PRId64 " items at once", w->queue, w->o.handlers->count, w->o.parallel);
     return w;
 }
 

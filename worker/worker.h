@@ -17,6 +17,7 @@ struct worker_options {
     int64_t load_size;                  /* bytes at which a load starts */
     int64_t linger_ms;                  /* longest wait before a load starts */
     bool static_member; int64_t session_ms;
+    bool inside;                        /* part of another program: its comings and goings are for the debug log */
     /* Mode none (embedded only): rows of an item that is done, as NDJSON lines of the user's columns; NULL elsewhere. */
     void (*rows)(void *arg, int64_t item, const char *lines, size_t len);
     /* This worker cannot go on (fenced by a twin, ...). */
