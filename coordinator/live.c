@@ -303,6 +303,20 @@ struct catalog_run *live_named(struct live *l, const char *text)
     return run;
 }
 
+int live_open_named(struct live *l, struct command_env *env, unsigned wants, const struct spec *spec, const char *text, struct catalog_run **run)
+{
+    int code = live_open(l, env, wants, spec);
+    if (code >= 0)
+        return code;
+    if ((code = live_read_runs(l)) >= 0)
+        return live_close(l, code);
+    *run = live_named(l, text);
+    if (*run == NULL)
+        return live_close(l, EXIT_USAGE);
+    live_take_record(l, (*run)->record);
+    return -1;
+}
+
 const struct spec *live_any_project(const struct command_env *env)
 {
     static char name[] = "bqfleet"; /* asked only whether BigQuery is there; jobs run in their records' projects */

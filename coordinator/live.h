@@ -61,6 +61,8 @@ int live_open(struct live *, struct command_env *, unsigned wants, const struct 
 int live_try_open(struct live *, struct command_env *, unsigned wants, const struct spec *, struct error *); /* 0 or -1; prints nothing */
 /* Waits until the fleet's runs are known. -1, or an exit code. */
 int live_read_runs(struct live *);
+/* Opens, and takes the record of the run that a user's text means. -1, or an exit code: all is closed then. */
+int live_open_named(struct live *, struct command_env *, unsigned wants, const struct spec *, const char *text, struct catalog_run **);
 /* Runs the loop until the end; closes everything; the exit code. */
 int live_run(struct live *);
 int live_close(struct live *, int code); /* returns code */

@@ -67,15 +67,10 @@ int command_cancel(struct command_env *env, char *const *args, int count)
 {
     (void)count;
     struct live l = {.settled = over, .unknown = unknown, .changed = changed, .past_held = true};
-    int code = live_open(&l, env, SETUP_BUS, NULL);
+    struct catalog_run *run = NULL;
+    int code = live_open_named(&l, env, SETUP_BUS, NULL, args[0], &run);
     if (code >= 0)
         return code;
-    if ((code = live_read_runs(&l)) >= 0)
-        return live_close(&l, code);
-    struct catalog_run *run = live_named(&l, args[0]);
-    if (run == NULL)
-        return live_close(&l, EXIT_USAGE);
-    live_take_record(&l, run->record);
     if (run->standing != STANDING_OPEN) {
         report_print_one(l.out, report_of_end(run), live_json(&l));
         fprintf(stderr, "bqfleet: the run had ended before\n");
