@@ -29,7 +29,7 @@ struct consolidate {
     struct bq_job *job;
     struct letter *letter;
     struct timer *timer;
-    char job_id[JOB_BASE_SIZE + 16];
+    char job_id[JOB_BASE_SIZE + 16], meaning[41];
     char why[160];           /* of a pause */
     consolidate_cb *cb;
     void *arg;
@@ -136,6 +136,7 @@ static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t 
     v[n++] = (struct bq_label){"bqfleet_run", c->record->run};
     v[n++] = (struct bq_label){"bqfleet_kind", "cut"};
     v[n++] = (struct bq_label){"bqfleet_last", c->last ? "yes" : "no"};
+    v[n++] = (struct bq_label){"bqfleet_meaning", c->meaning};
     const doc *own = doc_get(c->record->spec, "write.labels");
     for (void *it = doc_type(own) == DOC_OBJECT ? doc_first(own) : NULL; it != NULL && n < max; it = doc_next(own, it))
         v[n++] = (struct bq_label){doc_key(it), doc_str(doc_value(it), NULL, "")};
@@ -227,6 +228,7 @@ struct consolidate *consolidate_start(const struct consolidate_options *o, conso
     struct consolidate *c = xcalloc(1, sizeof(*c));
     *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->record, .cut = o->cut->number, .last = o->cut->last,
                               .first_try = o->first_try, .cb = cb, .arg = arg};
+    record_meaning(c->record, c->meaning);
     c->timer = timer_new(c->world.loop, turn, c);
     prepare(c, o);
     return c;

@@ -272,6 +272,17 @@ static int say_written_before(struct local *c)
     return EXIT_WRITTEN;
 }
 
+/* The id was used before, for something else: whatever came of that says nothing of this run. */
+static int say_another(const struct local *c)
+{
+    const struct record *r = c->live.record;
+    char table[1024];
+    struct error err;
+    error_set(&err, ERR_FATAL, 0, "job %s under this run id belongs to another batch, table, write.mode or write.keys than batch %s, which writes to %s (%s): "
+              "nothing was done now; take another --run-id", c->found.job, r->batch, bq_ref_text(&r->target, table, sizeof(table)), write_mode_name(r->mode));
+    return command_fail(&err);
+}
+
 /* -1: go on. Otherwise an exit code. */
 static int look_before(struct local *c)
 {
@@ -291,6 +302,10 @@ static int look_before(struct local *c)
     const struct probe_result *r = &c->found;
     if (r->state == PROBE_NONE)
         return -1;
+    char meaning[41];
+    record_meaning(l->record, meaning);
+    if (strcmp(r->meaning, meaning) != 0)
+        return say_another(c);
     if (r->state == PROBE_WRITTEN && r->last)
         return say_written_before(c);
     if (r->state == PROBE_FAILED && r->cuts == 1 && l->record->every_ms == 0) {

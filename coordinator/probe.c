@@ -40,6 +40,7 @@ static void look_at(struct probe *p, const char *id, const doc *job)
     r->cuts = p->cut + 1;
     r->tries = p->try + 1;
     r->last = strcmp(doc_str(job, "configuration.labels.bqfleet_last", ""), "yes") == 0;
+    snprintf(r->meaning, sizeof(r->meaning), "%s", doc_str(job, "configuration.labels.bqfleet_meaning", ""));
     snprintf(r->job, sizeof(r->job), "%s", id);
     if (strcmp(doc_str(job, "status.state", ""), "DONE") != 0) {
         r->state = PROBE_RUNNING;

@@ -13,6 +13,7 @@ struct probe_result {
     int64_t written;             /* how many of them are written */
     bool last;                   /* that cut was the run's last one */
     int tries;                   /* of that cut: all of them failed, when state is FAILED */
+    char meaning[41];            /* that cut's bqfleet_meaning: see record_meaning() */
     char job[JOB_BASE_SIZE + 16];               /* the last one; the one that is missing, when there is none */
     int64_t inserted, updated, deleted; /* of all written cuts */
     char text[512];              /* of a failure */

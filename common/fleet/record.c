@@ -239,6 +239,19 @@ void record_free(struct record *r)
     free(r);
 }
 
+void record_meaning(const struct record *r, char out[41])
+{
+    struct buf b = BUF_INIT(SIZE_MAX / 2);
+    char target[1024] = "", hex[65];
+    buf_xprintf(&b, "%s\n%s\n%s", r->batch, r->has_target ? bq_ref_text(&r->target, target, sizeof(target)) : "", write_mode_name(r->mode));
+    for (size_t i = 0; i < r->key_count; i++)
+        buf_xprintf(&b, "\n%s", r->keys[i]);
+    sha256_hex(b.data, b.len, hex);
+    memcpy(out, hex, 40);
+    out[40] = '\0';
+    buf_free(&b);
+}
+
 void record_shard_ref(const struct record *r, const char *incarnation, struct bq_ref *out)
 {
     char table[128];

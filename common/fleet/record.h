@@ -52,6 +52,8 @@ doc *record_to_doc(const struct record *);
 struct record *record_parse(const char *text, size_t len, struct error *);
 void record_free(struct record *);
 DEFINE_AUTO(record_free, struct record *)
+/* A digest of what a run is for: its batch, target, mode and keys. A run id used for two of these is used wrongly. */
+void record_meaning(const struct record *, char out[41]);
 void record_shard_ref(const struct record *, const char *incarnation, struct bq_ref *);
 
 #endif

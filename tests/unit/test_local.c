@@ -38,6 +38,7 @@ static void serve_model(int port_to)
     struct error err = ERROR_INIT;
     int port = bqmodel_serve(m, "127.0.0.1", 0, &err);
     bqmodel_add_table(m, "ds.t", "k:STRING REQUIRED, v:INT64");
+    bqmodel_add_table(m, "ds.u", "k:STRING REQUIRED, v:INT64");
     if (write(port_to, &port, sizeof(port)) != (ssize_t)sizeof(port))
         _exit(1);
     loop_run(loop);
@@ -169,6 +170,13 @@ static void a_run_repeated_under_its_id_is_not_done_again(void **state)
     assert_int_equal(code, EXIT_WRITTEN);
     assert_string_equal(doc_str(again, "text", ""), "by an earlier process; nothing was done again");
     assert_int_equal(doc_int(again, "inserted", 0), 2);
+    /* The same id for something else is no success. */
+    AUTO(doc_free_auto) doc *other_mode = run(write_spec(MERGE, ""), &code);
+    assert_null(other_mode);
+    assert_int_equal(code, EXIT_UNFINISHED);
+    AUTO(doc_free_auto) doc *other_table = run(write_spec("{table: ds.u, mode: append}", ""), &code);
+    assert_null(other_table);
+    assert_int_equal(code, EXIT_UNFINISHED);
     here.settings.run_id = NULL;
     /* A replace counts what it deletes: two rows, not four. */
     AUTO(doc_free_auto) doc *replaced = run(write_spec("{table: ds.t, mode: replace}", ""), &code);
