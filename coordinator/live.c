@@ -24,12 +24,13 @@ static void on_signal(void *arg, int signo)
 
 /* --- opening and closing -------------------------------------------------------------------------------------------------------------- */
 
-static char *flags_of(const struct settings *s)
+char *live_flags(const struct settings *s)
 {
     if (s->brokers == NULL)
         return xstrdup("");
     bool own_prefix = s->prefix != NULL && strcmp(s->prefix, "bqfleet.") != 0;
-    return xasprintf(" --brokers %s%s%s", s->brokers, own_prefix ? " --prefix " : "", own_prefix ? s->prefix : "");
+    return xasprintf(" --brokers %s%s%s%s%s", s->brokers, own_prefix ? " --prefix " : "", own_prefix ? s->prefix : "",
+                     s->kafka_file ? " --kafka-file " : "", s->kafka_file ? s->kafka_file : "");
 }
 
 static void on_ready(void *arg)
@@ -63,7 +64,7 @@ int live_try_open(struct live *l, struct command_env *env, unsigned wants, const
     l->out = l->out ? l->out : stdout;
     if (setup_open(&l->setup, env, wants & ~(unsigned)LIVE_ALL_RUNS, spec, err) != 0)
         return -1;
-    l->flags = flags_of(env->settings);
+    l->flags = live_flags(env->settings);
     l->watch_command = xasprintf("bqfleet watch%s", l->flags);
     l->on_int = sigwatch_new(l->setup.world.loop, SIGINT, on_signal, l);
     l->on_term = sigwatch_new(l->setup.world.loop, SIGTERM, on_signal, l);

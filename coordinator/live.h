@@ -94,6 +94,8 @@ void live_submit(struct live *, const struct submit_events *, bool leaves);
 int live_until(struct live *, bool (*cond)(void *), int64_t wait_ms, const char *what);
 /* "bqfleet watch RUN --brokers X" and so on; the caller frees. */
 char *live_advice(const struct live *, const char *command);
+/* " --brokers X --prefix Y": what a command line needs to find the same fleet; the caller frees. */
+char *live_flags(const struct settings *);
 /* What the command line gives for a project where a run's record has its own: a world without one can still be opened. */
 const struct spec *live_any_project(const struct command_env *);
 

@@ -95,6 +95,14 @@ static int wrong_arguments(const struct command *c, int count)
     return EXIT_USAGE;
 }
 
+/* An empty fleet would be made up otherwise, and asked. */
+static int without_fleet(const struct command *c)
+{
+    fprintf(stderr, "bqfleet: %s needs a fleet: give --brokers (or BQFLEET_BROKERS)%s\n", c->name,
+            c->run == command_submit ? "; `bqfleet run` works without one" : "");
+    return EXIT_USAGE;
+}
+
 static const char *from_environment(const char *name)
 {
     return getenv(name);
@@ -118,6 +126,8 @@ static int run_command(const struct command *c, int argc, char **argv)
         code = command_version(&env, NULL, 0);
     else if (count < c->min_args || count > c->max_args)
         code = wrong_arguments(c, count);
+    else if ((c->who & (WHO_FLEET | WHO_EMBEDDED)) == WHO_FLEET && settings.brokers == NULL)
+        code = without_fleet(c);
     else if (set_up_log(&settings, &err) != 0)
         code = command_fail(&err);
     else

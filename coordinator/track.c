@@ -228,8 +228,7 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
     if (!t->live) {
         snprintf(out, size, "%s", t->unknown ? "nothing: its log is gone" : "its log to be read");
     } else if (f->phase == RUN_HELD) {
-        snprintf(out, size, "a decision: `bqfleet finish %s --accept-failed` writes it without its failed items, `bqfleet cancel %s` drops it",
-                 t->record->run, t->record->run);
+        snprintf(out, size, "a decision: finish --accept-failed writes it without its failed items, cancel drops it");
     } else if (t->consolidate != NULL) {
         consolidate_state(t->consolidate, out, size);
     } else if (fold_open_cut(f) != NULL) {

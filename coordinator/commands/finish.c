@@ -45,7 +45,9 @@ int command_finish(struct command_env *env, char *const *args, int count)
 {
     (void)count;
     if (!env->settings->accept_failed) {
-        fprintf(stderr, "bqfleet: finish needs a decision: --accept-failed writes the run without its failed items (to drop it: bqfleet cancel %s)\n", args[0]);
+        AUTO(free_ptr) char *flags = live_flags(env->settings);
+        fprintf(stderr, "bqfleet: finish needs a decision: --accept-failed writes the run without its failed items (to drop it: bqfleet cancel %s%s)\n", args[0],
+                flags);
         return EXIT_USAGE;
     }
     struct live l = {.changed = changed, .past_held = true};

@@ -14,10 +14,6 @@ int command_serve(struct command_env *env, char *const *args, int count)
     (void)args;
     (void)count;
     struct live l = {.interrupted = interrupted};
-    if (env->settings->brokers == NULL) {
-        fprintf(stderr, "bqfleet: serve needs a fleet: give --brokers (or BQFLEET_BROKERS)\n");
-        return EXIT_USAGE;
-    }
     int code = live_open(&l, env, SETUP_BUS | SETUP_BIGQUERY | LIVE_ALL_RUNS, live_any_project(env));
     if (code >= 0)
         return code;

@@ -3,19 +3,19 @@
 
 /* `status`: the open runs of a fleet, or one run, with the workers; and what will happen next by itself. */
 
-static const char *next_of(const struct track *t, char *out, size_t size)
+static const char *next_of(const struct track *t, const char *flags, char *out, size_t size)
 {
     const struct fold *f = track_fold(t);
     const char *run = track_record(t)->run;
     if (track_unknown(t))
-        snprintf(out, size, "nothing: its log is gone; `bqfleet watch %s` asks BigQuery", run);
+        snprintf(out, size, "nothing: its log is gone; `bqfleet watch %s%s` asks BigQuery", run, flags);
     else if (f->phase == RUN_PUBLISHING)
         snprintf(out, size, "its submitter publishes the rest and seals it; silent for %d min, it is abandoned", WAIT_ABANDON / 60000);
     else if (f->phase == RUN_WORKING)
         snprintf(out, size, "workers do the other %" PRId64 " items; then it is %s", f->items - f->done,
                  fold_over_tolerance(f) ? "held, having failed more than it tolerates" : "consolidated");
     else if (f->phase == RUN_HELD)
-        snprintf(out, size, "nothing by itself: `bqfleet finish %s --accept-failed` or `bqfleet cancel %s`", run, run);
+        snprintf(out, size, "nothing by itself: `bqfleet finish %s --accept-failed%s` or `bqfleet cancel %s%s`", run, flags, run, flags);
     else if (!fold_settled(f))
         snprintf(out, size, "a coordinator (watch or serve) runs its consolidation, within %d s of being there", WAIT_SECOND_COORDINATOR / 1000 + 10);
     else
@@ -25,12 +25,12 @@ static const char *next_of(const struct track *t, char *out, size_t size)
 
 static doc *describe(struct live *l, struct track *t)
 {
-    char text[400];
+    char text[2048];
     doc *d = report_of_fold(track_record(t), track_fold(t), loop_wall_ms(l->setup.world.loop));
     doc_set_str(d, "queue", track_record(t)->queue);
     doc_set_str(d, "handler", track_record(t)->handler);
     doc_set_str(d, "waits_for", track_waits_for(t, text, sizeof(text)));
-    return doc_set_str(d, "next", next_of(t, text, sizeof(text)));
+    return doc_set_str(d, "next", next_of(t, l->flags, text, sizeof(text)));
 }
 
 static doc *describe_workers(struct live *l, const char *queue)

@@ -110,8 +110,6 @@ int command_submit(struct command_env *env, char *const *args, int count)
     AUTO(spec_free_auto) struct spec *spec = spec_load(args[0], env->settings->set, env->env, false, &err);
     if (spec != NULL && spec->write.mode == WRITE_NONE)
         error_set(&err, ERR_USAGE, 0, "%s: write.mode none has nowhere to put a fleet's rows; `bqfleet run` without --brokers prints them", args[0]);
-    else if (spec != NULL && env->settings->brokers == NULL)
-        error_set(&err, ERR_USAGE, 0, "submit needs a fleet: give --brokers (or BQFLEET_BROKERS); `bqfleet run` works without one");
     if (err.kind != ERR_NONE)
         return command_fail(&err);
     struct live l = {.settled = over};

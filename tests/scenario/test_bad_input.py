@@ -80,6 +80,8 @@ COMMAND_LINES = {
     "flag first": (["--limit", "3", "plan", "x"], "a command comes first"),
     "unknown action": (["config", "shw"], 'did you mean "show"?'),
     "no brokers": (["topics", "create"], "give --brokers"),
+    "status of no fleet": (["status"], "status needs a fleet: give --brokers"),
+    "cancel in no fleet": (["cancel", "x"], "cancel needs a fleet: give --brokers"),
     "unknown topics action": (["topics", "creat", "--brokers", "x"], "neither create nor check"),
     "unknown property": (["topics", "check", "--brokers", "127.0.0.1:1", "--kafka", "no.such=1"], "no.such"),
     "no file": (["plan", "/nowhere/spec.yaml"], "/nowhere/spec.yaml: cannot be read: No such file"),
