@@ -67,7 +67,7 @@ doc *report_of_fold(const struct record *r, const struct fold *f, int64_t now_ms
     doc_set(d, "exit", over || f->phase == RUN_HELD ? doc_integer(fold_exit_code(f)) : doc_null());
     doc_set_str(d, "text", f->end_text ? f->end_text : "");
     set_counts(d, f);
-    doc_set_int(d, "duration_ms", i64_max(now_ms - r->created_ms, 0));
+    doc_set_int(d, "duration_ms", i64_max((over ? f->effect_ms : now_ms) - r->created_ms, 0));
     return doc_set(d, "failed_items", failed_items(f));
 }
 

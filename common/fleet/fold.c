@@ -234,6 +234,8 @@ int fold_apply(struct fold *f, const struct log_msg *m, int64_t offset, int64_t 
         f->last_alive_ms = i64_max(f->last_alive_ms, time_ms);
         f->heard = offset + 1;
     }
+    if (rc == 0)
+        f->effect_ms = time_ms;
     f->next_offset = offset + 1;
     f->messages++;
     f->ignored += rc;

@@ -83,6 +83,7 @@ struct fold {
     int64_t run_cuts;         /* cuts of the run so far: the number the next one must have */
     void *load_index;         /* internal: ids of loads and shards */
     int64_t next_offset;      /* the offset after the last folded message */
+    int64_t effect_ms;        /* time of the last message that had an effect: the end's, once the run is settled */
     int64_t messages, ignored;/* folded; of these without effect */
 };
 #define FOLD_FAILURES 10000

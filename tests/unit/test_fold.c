@@ -75,6 +75,19 @@ static void the_last_manifest_is_the_last_cut(void **state)
     fold_free(l.fold);
 }
 
+static void the_time_of_an_end_is_not_that_of_what_comes_after_it(void **state)
+{
+    (void)state;
+    struct log l = begin(0);
+    struct error err = ERROR_INIT;
+    const struct log_msg cancel = {.type = LOGM_CANCEL, .text = "enough"};
+    assert_int_equal(fold_apply(l.fold, &cancel, 0, 1000, &err), 0);
+    assert_int_equal(fold_apply(l.fold, &cancel, 1, 9000, &err), 0);
+    assert_true(fold_settled(l.fold));
+    assert_int_equal(l.fold->effect_ms, 1000);
+    fold_free(l.fold);
+}
+
 static void the_seal_is_the_last_cut_when_it_comes_last(void **state)
 {
     (void)state;
@@ -425,6 +438,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_manifest_is_the_last_cut),
+        cmocka_unit_test(the_time_of_an_end_is_not_that_of_what_comes_after_it),
         cmocka_unit_test(the_seal_is_the_last_cut_when_it_comes_last),
         cmocka_unit_test(an_item_keeps_its_first_load),
         cmocka_unit_test(a_second_copy_of_a_manifest_changes_nothing),
