@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "coordinator/live.h"
 #include "worker/worker.h"
 
@@ -24,6 +25,7 @@ struct local {
     struct submit_source source;
     int64_t read, read_bytes;
     bool source_waits;
+    struct timer *patience; /* after a signal; NULL before */
     /* a repeated run */
     bool probed; struct probe_result found; struct error probe_error;
 };
@@ -132,13 +134,40 @@ static void settled(struct live *l)
     worker_drain(local_of(l)->worker, 0, true, on_drained, local_of(l));
 }
 
+/* What is left to do needs BigQuery, which may be away for hours. */
+static void on_patience_over(void *arg)
+{
+    struct live *l = arg;
+    const struct fold *f = l->track ? track_fold(l->track) : NULL;
+    const struct fold_cut *open = f ? fold_open_cut(f) : NULL;
+    char waits[512] = "", job[JOB_BASE_SIZE];
+    struct error err;
+    if (l->track)
+        track_waits_for(l->track, waits, sizeof(waits));
+    const char *what = waits[0] ? waits : "BigQuery";
+    if (open != NULL) {
+        job_base_cut(job, l->record->run, open->number);
+        error_set(&err, ERR_FATAL, 0, "run %s is left before its outcome is known (no longer waiting for %s): whether it is written is what BigQuery says of job "
+                  "%s_t0 (none: it is not)", l->record->run, what, job);
+    } else {
+        bool written = f != NULL && fold_settled(f) && fold_exit_code(f) == EXIT_WRITTEN;
+        error_set(&err, ERR_FATAL, 0, "run %s is %s; no longer waiting for %s; staging tables that are left expire by themselves", l->record->run,
+                  written ? "written" : l->record->every_ms > 0 ? "cancelled, nothing more was written" : "cancelled, nothing was written", what);
+    }
+    live_fail(l, 128 + l->signal, &err);
+}
+
 /* The log decides between this cancel and the run's last item: when the consolidation is already due, its outcome is waited for, as the
  * target is written or not, and this process is the only one that can tell. */
 static void interrupted(struct live *l)
 {
     struct submit_state s;
     submit_state(l->submit, &s);
-    log_warn("interrupted: cancelling run %s; a second signal leaves at once, without waiting for BigQuery", l->record->run);
+    char grace[32];
+    log_warn("interrupted: cancelling run %s; waits for BigQuery to end what is left there, at most %s (--grace); a second signal leaves at once",
+             l->record->run, units_show_ms(l->env->settings->grace_ms, grace, sizeof(grace)));
+    local_of(l)->patience = timer_new(l->setup.world.loop, on_patience_over, l);
+    timer_set(local_of(l)->patience, l->env->settings->grace_ms * US_PER_MS);
     if (s.sealed) {
         cancel(local_of(l), "interrupted");
         return;
@@ -223,6 +252,7 @@ static int work(struct local *c)
     } else if (code < 0) {
         code = l->ended ? l->code : 128 + l->signal;
     }
+    timer_free(c->patience);
     worker_free(c->worker);
     c->worker = NULL;
     return code;

@@ -231,6 +231,8 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
         snprintf(out, size, "a decision: finish --accept-failed writes it without its failed items, cancel drops it");
     } else if (t->consolidate != NULL) {
         consolidate_state(t->consolidate, out, size);
+    } else if (t->cleanup != NULL) {
+        snprintf(out, size, "BigQuery to drop the run's staging tables");
     } else if (fold_open_cut(f) != NULL) {
         if (t->waits_for_older)
             snprintf(out, size, "the outcome of run %s, which it replaces", t->record->replaces);

@@ -279,6 +279,21 @@ static void an_interrupt_cancels_and_says_that_nothing_was_written(void **state)
     assert_int_equal(doc_int(next, "inserted", 0), 1);
 }
 
+static void an_interrupt_does_not_wait_for_ever_for_bigquery(void **state)
+{
+    (void)state;
+    int code;
+    write_file("items.ndjson", "{\"k\":\"a\"}\n");
+    char *spec = write_spec(MERGE, "");
+    AUTO(free_ptr) char *handler = xasprintf("kill -9 %d; touch seen; sleep 60\n", (int)here.model);
+    write_file("handler.sh", handler);
+    pid_t hand = interrupt_when(path_of("seen"), SIGTERM);
+    AUTO(doc_free_auto) doc *none = run(spec, &code);
+    waitpid(hand, NULL, 0);
+    assert_int_equal(code, 128 + SIGTERM);
+    assert_null(none);
+}
+
 static void an_item_that_does_not_parse_ends_it_with_nothing_written(void **state)
 {
     (void)state;
@@ -299,6 +314,7 @@ int main(void)
         T(rows_go_to_stdout_when_nothing_is_written),
         T(trying_takes_few_items_checks_them_and_writes_nothing),
         T(an_interrupt_cancels_and_says_that_nothing_was_written),
+        T(an_interrupt_does_not_wait_for_ever_for_bigquery),
         T(an_item_that_does_not_parse_ends_it_with_nothing_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
