@@ -56,12 +56,18 @@ static bool wanted(struct failed *f, int64_t item, struct line **line)
     return true;
 }
 
-static doc *payload_of(const doc *entry)
+/* Without its payload an item is named as the spec's own file would. */
+static doc *only_key(const struct failed *f, const char *key)
+{
+    return doc_set_str(doc_object(), doc_str(f->record->spec, "items.key", "key"), key);
+}
+
+static doc *payload_of(const struct failed *f, const doc *entry)
 {
     const doc *payload = doc_get(entry, "payload");
     if (doc_type(payload) == DOC_OBJECT)
         return doc_copy(payload);
-    doc *d = doc_set_str(doc_object(), "key", doc_str(entry, "key", ""));
+    doc *d = only_key(f, doc_str(entry, "key", ""));
     if (payload != NULL && doc_type(payload) != DOC_NULL)
         doc_set(d, "payload", doc_copy(payload));
     return d;
@@ -74,7 +80,7 @@ static void take_entry(struct failed *f, const doc *entry)
     if (strcmp(doc_str(entry, "run", ""), f->record->run) != 0 || !wanted(f, item, &line))
         return;
     line->found = true;
-    doc *d = payload_of(entry);
+    doc *d = payload_of(f, entry);
     put(f, doc_set(d, "_bqfleet", about(item, doc_str(entry, "text", ""), doc_str(entry, "reason", ""), doc_int(entry, "attempts", 0))));
 }
 
@@ -101,7 +107,7 @@ static void put_the_rest(struct failed *f)
         if (line->found || line->known == NULL)
             continue;
         const struct fold_failure *x = line->known;
-        doc *d = doc_set_str(doc_object(), "key", x->key);
+        doc *d = only_key(f, x->key);
         put(f, doc_set(d, "_bqfleet", about(x->item, x->text, x->reason, x->attempts)));
     }
 }

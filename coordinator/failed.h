@@ -5,8 +5,8 @@
 
 /*
  * Writes a run's failed items as NDJSON, valid as items.file again: each the item's payload with "_bqfleet":{"item","error","reason","attempts"}. That
- * an item failed is the log's word; its payload and whole error are looked up in `dead`, and where that has none the line is {"key","_bqfleet"}.
- * Loop thread only.
+ * an item failed is the log's word; its payload and whole error are looked up in `dead`, and where that has none the line has the key's
+ * field (items.key, else "key") and "_bqfleet" only. Loop thread only.
  */
 struct failed;
 /* err NULL: written, that many. */

@@ -202,7 +202,8 @@ def test_an_item_over_the_brokers_limit_fails_alone(batch):
     done = batch.run("--failed", "failed.ndjson", timeout=120)
     assert done.code == 0, done
     assert [r["k"] for r in batch.rows()] == ["a", "bb", "old"]
-    assert "huge" in (batch.scene.folder / "failed.ndjson").read_text()
+    failed = [json.loads(line) for line in (batch.scene.folder / "failed.ndjson").read_text().splitlines()]
+    assert [line["k"] for line in failed] == ["huge"] and failed[0]["_bqfleet"]["error"], failed
 
 
 # -- the target
