@@ -165,7 +165,8 @@ static struct handler *start(struct pool *p, bool alone)
     }
     metric_add(w->w.metrics, METRIC_CHILDREN_STARTED, p->run->def->kind == HANDLER_EXEC ? 1 : 0);
     h->alone = alone || p->probation;
-    h->probation = p->probation && p->run->def->kind == HANDLER_EXEC;
+    /* Also before a suspect: a child that dies with one right after its start would leave open which of the two it died of. */
+    h->probation = h->alone && p->run->def->kind == HANDLER_EXEC;
     TAILQ_INSERT_HEAD(&p->room, h, link);
     p->count++;
     w->handlers++;
@@ -190,6 +191,7 @@ static void again(void *arg)
 {
     struct pool *p = arg;
     struct handler *h;
+    p->start_us = 0;
     TAILQ_FOREACH(h, &p->room, link) {
         if (h->probation) {
             h->probation = false;
@@ -212,6 +214,7 @@ static struct handler *give(struct pool *p, struct handler *h)
 {
     TAILQ_REMOVE(&p->room, h, link);
     h->busy++;
+    h->used = true;
     h->full = !has_room(h);
     if (h->full)
         TAILQ_INSERT_TAIL(&p->full, h, link);
@@ -225,7 +228,7 @@ static struct handler *first_idle(struct pool *p, bool fresh)
 {
     struct handler *h;
     TAILQ_FOREACH(h, &p->room, link)
-        if (h->busy == 0 && !h->probation && (!fresh || (h->alone && !h->proved)))
+        if (h->busy == 0 && !h->probation && (!fresh || (h->alone && !h->used)))
             return h;
     return NULL;
 }
@@ -236,7 +239,7 @@ static struct handler *take_fresh(struct pool *p)
     struct handler *h = first_idle(p, true);
     if (h != NULL)
         return give(p, h);
-    if (p->probation && on_probation(p))
+    if (on_probation(p))
         return NULL;
     h = start(p, true);
     struct handler *idle = h ? NULL : first_idle(p, false);
@@ -294,7 +297,7 @@ void pool_proved(struct handler *h)
     p->failures = 0;
     p->start_us = 0;
     p->trouble[0] = '\0';
-    if (h->busy == 0)
+    if (h->busy == 0 && h->used)
         h->alone = false;
     dispatch_kick(p->run->worker->dispatch);
 }

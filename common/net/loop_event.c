@@ -50,7 +50,7 @@ static int64_t event_now_us(struct loop *l)
     struct loop_event *e = of(l);
     if (e->dispatching && e->now_valid)
         return e->now_us;
-    e->now_us = clock_us(CLOCK_MONOTONIC);
+    e->now_us = i64_max(e->now_us, clock_us(CLOCK_MONOTONIC));
     e->now_valid = true;
     return e->now_us;
 }
@@ -104,7 +104,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    timer_fire(arg);
+    struct timer *t = arg;
+    struct loop_event *e = of(t->loop);
+    /* libevent counts from the time it had cached, so it may be early by our clock. What a timer calls never sees a time before the one it was set for:
+     * it would find nothing due yet, and wait for ever. */
+    if (event_now_us(t->loop) < t->due_us)
+        e->now_us = t->due_us;
+    timer_fire(t);
 }
 
 static void event_timer_init(struct timer *t)
@@ -115,6 +121,7 @@ static void event_timer_init(struct timer *t)
 static void event_timer_arm(struct timer *t, int64_t delay_us)
 {
     struct timeval tv = timeval_of(delay_us);
+    t->due_us = event_now_us(t->loop) + i64_min(delay_us, LONGEST_WAIT_US);
     must(evtimer_add(t->event, &tv), "evtimer_add");
 }
 

@@ -13,8 +13,8 @@ struct timer {
     void *arg;
     bool set;
     struct event *event; /* real loop */
-    int64_t due_us;      /* virtual loop: when, */
-    uint64_t order;      /* the how-manieth timer_set it was (equal times fire in this order), */
+    int64_t due_us;      /* when */
+    uint64_t order;      /* virtual loop: the how-manieth timer_set it was (equal times fire in this order), */
     size_t at;           /* and the place in the heap */
 };
 

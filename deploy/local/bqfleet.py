@@ -45,7 +45,7 @@ def serve(rows_of, start=None):
                 hello = message
                 if start:
                     start(hello)
-                answers.append({"ready": True})
+                write([{"ready": True}])
             else:
                 answers.append(answer(message, hello))
             if time.monotonic() - since > 0.05:  # slow work: nobody's answer waits for the next item's
