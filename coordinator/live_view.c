@@ -33,7 +33,6 @@ static int64_t in_flight(const struct live *l)
 static void ask_workers(const struct live *l, char *out, size_t size)
 {
     const struct fold *f = track_fold(l->track);
-    int offering = 0;
     if (f->phase != RUN_PUBLISHING && f->phase != RUN_WORKING)
         return;
     if (l->embedded) {
@@ -43,9 +42,7 @@ static void ask_workers(const struct live *l, char *out, size_t size)
     }
     if (l->presence == NULL || !presence_ready(l->presence))
         return;
-    int live = presence_live(l->presence, l->record->queue, l->record->handler, &offering);
-    if (offering == 0)
-        snprintf(out, size, "a worker of queue %s that offers handler %s (%d live, none does)", l->record->queue, l->record->handler, live);
+    presence_waits_for(l->presence, l->record->queue, l->record->handler, out, size);
     for (size_t i = 0; i < presence_count(l->presence) && out[0] == '\0'; i++) {
         struct presence_worker w;
         presence_at(l->presence, i, &w);

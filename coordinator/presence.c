@@ -161,6 +161,18 @@ int presence_live(const struct presence *p, const char *queue, const char *handl
     return live;
 }
 
+const char *presence_waits_for(const struct presence *p, const char *queue, const char *handler, char *out, size_t size)
+{
+    int offering = 0;
+    out[0] = '\0';
+    if (!presence_ready(p))
+        return out;
+    int live = presence_live(p, queue, handler, &offering);
+    if (offering == 0)
+        snprintf(out, size, "a worker of queue %s that offers handler %s (%d live, none does)", queue, handler, live);
+    return out;
+}
+
 bool presence_busy(const struct presence *p, const char *queue)
 {
     if (!presence_ready(p))

@@ -25,5 +25,7 @@ void presence_at(const struct presence *, size_t i, struct presence_worker *);
 bool presence_busy(const struct presence *, const char *queue);
 /* Live workers of the queue; and of these, how many offer the handler. */
 int presence_live(const struct presence *, const char *queue, const char *handler, int *offering);
+/* "" when some live worker of the queue offers the handler, or that is not known yet; else what is waited for. */
+const char *presence_waits_for(const struct presence *, const char *queue, const char *handler, char *out, size_t size);
 
 #endif

@@ -35,7 +35,7 @@ static doc *basics(const struct record *r)
     return doc_set_int(d, "submitted_ms", r->created_ms);
 }
 
-static void set_counts(doc *d, const struct fold *f)
+static void set_counts(doc *d, const struct record *r, const struct fold *f)
 {
     int64_t inserted = 0, updated = 0, deleted = 0;
     doc *jobs = doc_array();
@@ -51,7 +51,8 @@ static void set_counts(doc *d, const struct fold *f)
     doc_set_int(d, "published", f->published);
     doc_set_int(d, "done", f->done);
     doc_set_int(d, "failed", f->failed);
-    doc_set_int(d, "without_rows", f->empty);
+    /* Rows that are loaded nowhere are in no manifest: not known. */
+    doc_set(d, "without_rows", r->mode == WRITE_NONE ? doc_null() : doc_integer(f->empty));
     doc_set_int(d, "staged_rows", f->rows);
     doc_set_int(d, "inserted", inserted);
     doc_set_int(d, "updated", updated);
@@ -66,7 +67,7 @@ doc *report_of_fold(const struct record *r, const struct fold *f, int64_t now_ms
     doc_set_str(d, "state", over ? run_end_name(f->end) : f->phase == RUN_ENDED ? "writing" : run_phase_name(f->phase));
     doc_set(d, "exit", over || f->phase == RUN_HELD ? doc_integer(fold_exit_code(f)) : doc_null());
     doc_set_str(d, "text", f->end_text ? f->end_text : "");
-    set_counts(d, f);
+    set_counts(d, r, f);
     doc_set_int(d, "duration_ms", i64_max((over ? f->effect_ms : now_ms) - r->created_ms, 0));
     return doc_set(d, "failed_items", failed_items(f));
 }

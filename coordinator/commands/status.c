@@ -29,9 +29,17 @@ static doc *describe(struct live *l, struct track *t)
     doc *d = report_of_fold(track_record(t), track_fold(t), loop_wall_ms(l->setup.world.loop));
     doc_set_str(d, "queue", track_record(t)->queue);
     doc_set_str(d, "handler", track_record(t)->handler);
-    doc_set_str(d, "waits_for", track_waits_for(t, text, sizeof(text)));
+    const struct record *r = track_record(t);
+    const struct fold *f = track_fold(t);
+    track_waits_for(t, text, sizeof(text));
+    if (text[0] == '\0' && (f->phase == RUN_PUBLISHING || f->phase == RUN_WORKING))
+        presence_waits_for(l->presence, r->queue, r->handler, text, sizeof(text));
+    doc_set_str(d, "waits_for", text);
     return doc_set_str(d, "next", next_of(t, l->flags, text, sizeof(text)));
 }
+
+/* A worker that was killed takes no leave. Its items are with others long before. */
+enum { FORGET_SILENT_MS = 5 * 60000 };
 
 static doc *describe_workers(struct live *l, const char *queue)
 {
@@ -39,7 +47,7 @@ static doc *describe_workers(struct live *l, const char *queue)
     for (size_t i = 0; i < presence_count(l->presence); i++) {
         struct presence_worker w;
         presence_at(l->presence, i, &w);
-        if (queue != NULL && strcmp(w.queue, queue) != 0)
+        if ((queue != NULL && strcmp(w.queue, queue) != 0) || (!w.live && w.silent_ms > FORGET_SILENT_MS))
             continue;
         doc *d = doc_copy(w.said);
         doc_set_str(d, "name", w.name);
@@ -53,7 +61,7 @@ static void print_worker(const doc *w)
 {
     char age[32];
     const doc *oldest = doc_get(w, "oldest");
-    printf("  %s: ", doc_str(w, "name", ""));
+    printf("  %s, queue %s: ", doc_str(w, "name", ""), doc_str(w, "queue", ""));
     if (!doc_bool(w, "live", false)) {
         printf("silent for %s; its items go to others once its session has ended\n", units_show_ms(doc_int(w, "silent_ms", 0), age, sizeof(age)));
         return;

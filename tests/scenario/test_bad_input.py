@@ -350,7 +350,7 @@ def test_a_handler_that_no_worker_offers_is_warned_of_and_waited_for_visibly(fle
     assert done.code == 0 and "no live worker" in done.err and '"h"' in done.err.replace("'", '"'), done
     run = json.loads(fleet.bqfleet("status", "--output", "json").out)["runs"][0]["run"]
     waiting = fleet.bqfleet("status", run)
-    assert waiting.code == 0 and "worker" in waiting.out, waiting
+    assert waiting.code == 0 and "waits  for a worker of queue" in waiting.out and "(0 live, none does)" in waiting.out, waiting
     assert fleet.bqfleet("cancel", run).code == 0
 
 
