@@ -112,15 +112,22 @@ static void answer(struct exec *e, struct item *item, const struct verdict *v)
         e->oldest_us = loop_now_us(e->w->w.loop);
 }
 
-/* The oldest item's time is over: the child is stuck, or the item is. Its neighbours had no part in it. */
+/* The oldest item's time is over. With others beside it the child may be stuck in one of those, its answer to this one not yet written: so it is tried again
+ * alone, where its guilt is certain, at no cost in attempts. */
 static void time_is_up(struct exec *e)
 {
     char text[256], ms[64];
     snprintf(text, sizeof(text), "no answer within %s; the handler was killed", units_show_ms(run_timeout_ms(e->h.run), ms, sizeof(ms)));
     struct verdict late = {.outcome = OUT_TASK, .reason = "timeout", .text = text, .len = strlen(text)}, back = {.outcome = OUT_BACK};
+    struct item *item = TAILQ_FIRST(&e->h.items);
+    if (e->h.busy > 1) {
+        struct log_ctx ctx = ctx_of(e);
+        ctx.item1 = LOG_ITEM(item->index);
+        late.outcome = OUT_SUSPECT;
+        log_line(LOG_WARN, &ctx, "%s, with %" PRId64 " items; the oldest is tried again alone", text, e->h.busy);
+    }
     child_drop(e->child);
     e->child = NULL;
-    struct item *item = TAILQ_FIRST(&e->h.items);
     dispatch_answer(item, &late);
     while ((item = TAILQ_FIRST(&e->h.items)) != NULL)
         dispatch_answer(item, &back);
