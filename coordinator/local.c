@@ -134,6 +134,12 @@ static void settled(struct live *l)
     worker_drain(local_of(l)->worker, 0, true, on_drained, local_of(l));
 }
 
+static void on_left_behind(void *arg)
+{
+    struct live *l = arg;
+    live_fail(l, 128 + l->signal, &l->failed_error);
+}
+
 /* What is left to do needs BigQuery, which may be away for hours. */
 static void on_patience_over(void *arg)
 {
@@ -141,20 +147,21 @@ static void on_patience_over(void *arg)
     const struct fold *f = l->track ? track_fold(l->track) : NULL;
     const struct fold_cut *open = f ? fold_open_cut(f) : NULL;
     char waits[512] = "", job[JOB_BASE_SIZE];
-    struct error err;
+    struct error *err = &l->failed_error;
     if (l->track)
         track_waits_for(l->track, waits, sizeof(waits));
     const char *what = waits[0] ? waits : "BigQuery";
     if (open != NULL) {
         job_base_cut(job, l->record->run, open->number);
-        error_set(&err, ERR_FATAL, 0, "run %s is left before its outcome is known (no longer waiting for %s): whether it is written is what BigQuery says of job "
+        error_set(err, ERR_FATAL, 0, "run %s is left before its outcome is known (no longer waiting for %s): whether it is written is what BigQuery says of job "
                   "%s_t0 (none: it is not)", l->record->run, what, job);
     } else {
         bool written = f != NULL && fold_settled(f) && fold_exit_code(f) == EXIT_WRITTEN;
-        error_set(&err, ERR_FATAL, 0, "run %s is %s; no longer waiting for %s; staging tables that are left expire by themselves", l->record->run,
+        error_set(err, ERR_FATAL, 0, "run %s is %s; no longer waiting for %s; staging tables that are left expire by themselves", l->record->run,
                   written ? "written" : l->record->every_ms > 0 ? "cancelled, nothing more was written" : "cancelled, nothing was written", what);
     }
-    live_fail(l, 128 + l->signal, &err);
+    l->failed_code = 128 + l->signal;
+    worker_drain(local_of(l)->worker, 0, true, on_left_behind, l);
 }
 
 /* The log decides between this cancel and the run's last item: when the consolidation is already due, its outcome is waited for, as the
