@@ -9,18 +9,29 @@ int items_error(const struct items *it, struct error *err, const char *fmt, ...)
     va_start(ap, fmt);
     error_vset(err, ERR_USAGE, 0, fmt, ap);
     va_end(ap);
+    char place[LIMIT_PLACE];
+    items_place(s, place, sizeof(place));
     switch (s->items.kind) {
     case ITEMS_FILE:
     case ITEMS_CSV:
     case ITEMS_LINES:
         return it->place > 0 ? error_prefix(err, "%s:%" PRId64, it->name, it->place) : error_prefix(err, "%s", it->name);
     case ITEMS_QUERY:
-        return error_prefix(err, "%s:%d:%d: items.query, row %" PRId64, s->path, s->items.line, s->items.column, it->place);
+        return error_prefix(err, "%s: items.query, row %" PRId64, place, it->place);
     case ITEMS_LIST:
     case ITEMS_RANGE:
         break;
     }
-    return error_prefix(err, "%s:%d:%d: items.list, value %" PRId64, s->path, s->items.line, s->items.column, it->place);
+    return error_prefix(err, "%s: items.list, value %" PRId64, place, it->place);
+}
+
+const char *items_place(const struct spec *s, char *out, size_t size)
+{
+    if (s->items.line > 0)
+        snprintf(out, size, "%s:%d:%d", s->path, s->items.line, s->items.column);
+    else
+        snprintf(out, size, "%s, with --set", s->path);
+    return out;
 }
 
 void items_key_add(struct items *it, const char *p, size_t n)
@@ -112,7 +123,8 @@ static int open_source(struct items *it, const char *run, struct error *err)
     }
     if (source_open(&it->source, s->items.source, err) == 0)
         return 0;
-    return error_prefix(err, "%s:%d:%d: items", s->path, s->items.line, s->items.column);
+    char place[LIMIT_PLACE];
+    return error_prefix(err, "%s: items", items_place(s, place, sizeof(place)));
 }
 
 struct items *items_open(const struct spec *s, const struct world *world, const char *run, void (*ready)(void *), void *arg, struct error *err)

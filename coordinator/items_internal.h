@@ -70,6 +70,9 @@ void csv_free(struct csv *);
 struct query_items *query_items_start(struct items *, const char *run, struct error *);
 void query_items_free(struct query_items *);
 
+enum { LIMIT_PLACE = 512 };
+/* Where the spec has its items: "spec.yaml:4:3"; what --set gave has no place in the file. */
+const char *items_place(const struct spec *, char *out, size_t size);
 /* -1 with ERR_USAGE and "players.ndjson:17: " or "spec.yaml:4:3: items.list, value 3: " before the text. */
 int items_error(const struct items *, struct error *, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* The key from a field's value. -1 with an error that names the field. */

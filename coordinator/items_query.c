@@ -138,9 +138,10 @@ static void on_schema(void *arg, const doc *fields)
     q->schema = schema_parse(whole, &q->failed);
     q->key = q->schema != NULL ? schema_find(q->schema, q->it->spec->items.key) : NULL;
     const struct spec *s = q->it->spec;
+    char place[LIMIT_PLACE];
     if (q->schema != NULL && q->key == NULL)
-        error_set(&q->failed, ERR_USAGE, 0, "%s:%d:%d: items.query: its result has no column \"%s\" (items.key)", s->path, s->items.line,
-                  s->items.column, s->items.key);
+        error_set(&q->failed, ERR_USAGE, 0, "%s: items.query: its result has no column \"%s\" (items.key)", items_place(s, place, sizeof(place)),
+                  s->items.key);
     if (q->failed.kind != ERR_NONE)
         wake(q);
 }
@@ -186,8 +187,9 @@ static void on_end(void *arg, const struct error *err, int64_t total)
     q->ended = true;
     if (err != NULL && q->failed.kind == ERR_NONE) {
         const struct spec *s = q->it->spec;
+        char place[LIMIT_PLACE];
         q->failed = *err;
-        error_prefix(&q->failed, "%s:%d:%d: items.query", s->path, s->items.line, s->items.column);
+        error_prefix(&q->failed, "%s: items.query", items_place(s, place, sizeof(place)));
     }
     wake(q);
 }

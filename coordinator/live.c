@@ -442,8 +442,9 @@ static void say_why(const struct live *l, const struct fold *f, int code)
         fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
                         "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
     } else {
-        fprintf(stderr, "bqfleet: run %s: %s%s%s; %s\n", l->record->run, run_end_name(f->end), f->end_text && f->end_text[0] ? ": " : "",
-                f->end_text ? f->end_text : "", stands);
+        const char *why = f->end_text ? f->end_text : "";
+        bool said = written == 0 && strstr(why, stands) != NULL;
+        fprintf(stderr, "bqfleet: run %s: %s%s%s%s%s\n", l->record->run, run_end_name(f->end), why[0] ? ": " : "", why, said ? "" : "; ", said ? "" : stands);
     }
 }
 

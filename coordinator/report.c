@@ -96,14 +96,16 @@ static const char *count(const doc *d, const char *name, char *out, size_t size)
     return units_show_count(doc_int(d, name, 0), out, size);
 }
 
+/* For people the two add up; in the JSON form done counts both. */
 static void print_items(FILE *to, const doc *d)
 {
     char a[32], b[32], c[32];
-    if (doc_type(doc_get(d, "items")) == DOC_INT)
-        fprintf(to, "  items  %s: %s done, %s failed", count(d, "items", a, sizeof(a)), count(d, "done", b, sizeof(b)), count(d, "failed", c, sizeof(c)));
-    else
-        fprintf(to, "  items  %s published so far: %s done, %s failed", count(d, "published", a, sizeof(a)), count(d, "done", b, sizeof(b)),
-                count(d, "failed", c, sizeof(c)));
+    if (doc_get(d, "done") == NULL) /* written by an earlier process: the items are gone with it */
+        return;
+    bool known = doc_type(doc_get(d, "items")) == DOC_INT;
+    const char *well = units_show_count(doc_int(d, "done", 0) - doc_int(d, "failed", 0), b, sizeof(b));
+    fprintf(to, "  items  %s%s: %s done, %s failed", count(d, known ? "items" : "published", a, sizeof(a)), known ? "" : " published so far", well,
+            count(d, "failed", c, sizeof(c)));
     if (doc_int(d, "without_rows", 0) > 0 && doc_str(d, "table", NULL) != NULL)
         fprintf(to, ", %s without rows", count(d, "without_rows", a, sizeof(a)));
     fputc('\n', to);

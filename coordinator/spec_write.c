@@ -2,7 +2,8 @@
 
 #include <strings.h>
 
-static const char *const modes[] = {"merge", "append", "replace", "replace-partitions", "none"};
+static const char *const modes[] = {"merge", "append", "replace", "none"};
+static const enum write_mode mode_of[] = {WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_NONE};
 static const char *const vias[] = {"staging", "direct", "worker-tables"};
 #define MAX_LABELS 48 /* BigQuery takes 64 a job; the rest is for our own */
 
@@ -46,7 +47,7 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
         static const char *const useless[] = {"table", "keys", "order_by", "insert_only", "staging", "create", "via"};
         for (size_t i = 0; i < ARRAY_LEN(useless); i++)
             if (refuse(write, useless[i], "means nothing with mode: none, which writes no table (rows go to stdout, or to --to FILE); "
-                       "leave it out, or override it with --set", err) != 0)
+                       "leave it out (`--set write.table=` leaves out a table)", err) != 0)
                 return -1;
         return 0;
     }
@@ -65,13 +66,14 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
     return 0;
 }
 
-static int refuse_what_comes_later(struct spec *s, struct yaml *write, struct error *err)
+/* Known names, so that they are not taken for misspelt ones. */
+static int refuse_what_comes_later(struct yaml *write, int via, struct error *err)
 {
-    if (s->write.via != VIA_STAGING)
-        return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging", vias[s->write.via]);
-    if (s->write.mode == WRITE_REPLACE_PARTITIONS)
-        return yaml_error(yaml_get(write, "mode"), err,
-                          "write.mode: replace-partitions is not available in this version; there are merge, append, replace and none");
+    const struct yaml *mode = yaml_get(write, "mode");
+    if (via != VIA_STAGING)
+        return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging", vias[via]);
+    if (mode != NULL && mode->type == YAML_SCALAR && strcmp(mode->value, "replace-partitions") == 0)
+        return yaml_error(mode, err, "write.mode: replace-partitions is not available in this version; there are merge, append, replace and none");
     return 0;
 }
 
@@ -123,14 +125,14 @@ int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struc
 {
     static const char *const keys[] = {"table", "mode", "via", "keys", "order_by", "insert_only", "staging", "location", "labels",
                                        "max_bytes_billed", "create"};
-    int mode = WRITE_MERGE, via = VIA_STAGING;
+    int mode = 0, via = VIA_STAGING;
     if (spec_section(root, "write", true, keys, ARRAY_LEN(keys), &write, err) != 0 ||
-        yaml_want_enum(write, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0 ||
-        yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0)
+        yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0 || refuse_what_comes_later(write, via, err) != 0 ||
+        yaml_want_enum(write, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0)
         return -1;
-    s->write.mode = (enum write_mode)mode;
+    s->write.mode = mode_of[mode];
     s->write.via = (enum write_via)via;
-    if (refuse_what_comes_later(s, write, err) != 0 || yaml_want_str(write, "table", &s->write.table, err) != 0 ||
+    if (yaml_want_str(write, "table", &s->write.table, err) != 0 ||
         read_columns(write, "keys", &s->write.keys, &s->write.key_count, err) != 0 ||
         read_columns(write, "order_by", &s->write.order_by, &s->write.order_count, err) != 0 ||
         read_columns(write, "insert_only", &s->write.insert_only, &s->write.insert_only_count, err) != 0 ||

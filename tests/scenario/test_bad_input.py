@@ -173,6 +173,11 @@ def test_items_that_are_wrong_end_it_with_nothing_written(batch, command, items,
     batch.untouched()
 
 
+def test_items_of_the_command_line_have_no_place_in_the_spec(batch):
+    refused(batch.run("--set", "items={list: [a, a]}"), 2, 'with --set: items.list, value 2: the key "a" is used twice')
+    batch.untouched()
+
+
 def test_items_may_come_from_stdin(batch):
     done = batch.change(items={"file": "-", "key": "k"}).plan(stdin='{"k":"a"}\n{"k":"b","x":1}\n')
     assert done.code == 0 and "items      2; no key is repeated" in done.out, done

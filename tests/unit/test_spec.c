@@ -170,7 +170,7 @@ static void what_cannot_go_together_is_refused(void **state)
         {"{table: t, keys: [k]}", ":4:16: write.table: "},
         {"{table: d.t, keys: [k, K]}", ":4:31: write.keys: \"K\" is given twice"},
         {"{table: d.t, keys: [\"a`b\"]}", ":4:28: write.keys: \"a`b\" is no name of a column"},
-        {"{table: d.t, mode: merg, keys: [k]}", ":4:27: mode: \"merg\" is not one of merge, append, replace, replace-partitions, none; did you mean \"merge\"?"},
+        {"{table: d.t, mode: merg, keys: [k]}", ":4:27: mode: \"merg\" is not one of merge, append, replace, none; did you mean \"merge\"?"},
         {"{table: d.t, mode: append, insert_only: [k]}", ":4:48: write.insert_only: only mode: merge"},
         {"{table: d.t, mode: append, order_by: x}", ":4:45: write.order_by: says which row wins"},
         {"{table: d.t, keys: [k], insert_only: [k]}", ":4:45: write.insert_only: \"k\" is a key"},
