@@ -39,7 +39,7 @@ const char spec_example[] =
     "  # insert_only: [created_at]    # set when a row is inserted, kept when it is updated\n"
     "  # staging: my_staging          # dataset of the staging tables; default: the table's own\n"
     "  # max_bytes_billed: 10GiB      # of the statement that writes\n"
-    "  # labels: {team: analytics}    # of all jobs\n"
+    "  # labels: {team: analytics}    # of the job that writes\n"
     "  create:                        # the table's columns, for when it does not exist yet\n"
     "    fields: {n: INT64 REQUIRED, square: INT64}\n"
     "    # partition_by: created_on   # or {column: n, start: 0, end: 1000, interval: 10}\n"

@@ -9,7 +9,7 @@
 
 /* One setting a row: the source of --help, of `config show` and of the README's table. */
 const struct opt settings_rows[] = {
-    {"brokers", OPT_STR, AT(brokers), NULL, 0, 0, BUS, "HOST:PORT,...", "Kafka bootstrap servers; without them `run` and `try` work in one process.", NULL},
+    {"brokers", OPT_STR, AT(brokers), NULL, 0, 0, BUS, "HOST:PORT,...", "Kafka bootstrap servers; without them `run` works in one process.", NULL},
     {"kafka", OPT_LIST, AT(kafka), NULL, 0, 0, BUS, "KEY=VALUE", "A librdkafka property, passed through (TLS, SASL, ...); repeatable.", NULL},
     {"kafka-file", OPT_STR, AT(kafka_file), NULL, 0, 0, BUS, "FILE", "librdkafka properties, one key=value a line.", NULL},
     {"prefix", OPT_STR, AT(prefix), "bqfleet.", 0, 0, BUS, "TEXT", "Prefix of the topics and of the consumer groups.", NULL},
@@ -25,7 +25,7 @@ const struct opt settings_rows[] = {
     {"load-size", OPT_SIZE, AT(load_size), "16MiB", 1 << 10, MAX_BYTES, WORK, "SIZE", "Bytes of rows at which a load starts.", NULL},
     {"linger", OPT_MS, AT(linger_ms), "2s", 0, 600000, WORK, "TIME", "Longest wait before a load starts.", NULL},
     {"prefetch", OPT_SIZE, AT(prefetch), "8MiB", 1 << 16, MAX_BYTES, WHO_WORKER, "SIZE", "Bytes of messages fetched ahead.", NULL},
-    {"grace", OPT_MS, AT(grace_ms), "25s", 0, DAY_MS, WORK, "TIME", "After SIGTERM: how long items in flight may take to finish.", NULL},
+    {"grace", OPT_MS, AT(grace_ms), "25s", 0, DAY_MS, WORK, "TIME", "After SIGTERM: how long items in flight may take to finish; in one process, how long BigQuery is waited for.", NULL},
     {"session", OPT_MS, AT(session_ms), "45s", 6000, 1800000, WHO_WORKER, "TIME", "Consumer session time-out.", NULL},
     {"queue", OPT_STR, AT(queue), "default", 0, 0, WHO_WORKER | WHO_TOPICS | WHO_STATUS, "NAME", "The queue that is served.", NULL},
     {"name", OPT_STR, AT(name), NULL, 0, 0, WHO_WORKER, "NAME", "This worker's name; default: the host's name and the process id.", NULL},
@@ -35,7 +35,7 @@ const struct opt settings_rows[] = {
     {"run-id", OPT_STR, AT(run_id), NULL, 0, 0, WHO_RUN | WHO_SUBMIT, "ID", "The run's id; a run that exists already is attached to instead of submitted again.", NULL},
     {"set", OPT_LIST, AT(set), NULL, 0, 0, WHO_RUN | WHO_SUBMIT | WHO_PLAN | WHO_TRY, "PATH=VALUE", "Overrides a field of the spec, e.g. write.table=d.t (repeatable).", NULL},
     {"replace", OPT_BOOL, AT(replace_run), "false", 0, 0, WHO_RUN | WHO_SUBMIT, NULL, "Cancel an open run of the same batch first.", NULL},
-    {"failed", OPT_STR, AT(failed), NULL, 0, 0, WHO_RUN | WHO_WATCH | WHO_FINISH, "FILE", "Write failed items there as NDJSON, valid as items.file again.", NULL},
+    {"failed", OPT_STR, AT(failed), NULL, 0, 0, WHO_RUN | WHO_WATCH | WHO_FINISH, "FILE", "Write failed items there as NDJSON, to be run again by items.file.", NULL},
     {"to", OPT_STR, AT(to), NULL, 0, 0, WHO_RUN, "FILE", "With write.mode none: where rows go; default: stdout.", NULL},
     {"limit", OPT_INT, AT(limit), "3", 1, 1000000, WHO_PLAN | WHO_TRY, "N", "How many items.", NULL},
     {"item", OPT_STR, AT(item), NULL, 0, 0, WHO_TRY, "KEY", "Only the item of that key.", NULL},
