@@ -90,6 +90,7 @@ int live_close(struct live *l, int code)
     failed_stop(l->failed);
     probe_stop(l->probe);
     presence_free(l->presence);
+    ticket_forget(l->knock);
     coordinator_free(l->coordinator);
     outbox_stop(l->outbox);
     sigwatch_free(l->on_int);

@@ -50,6 +50,7 @@ struct live {
     doc *final; int final_code;  /* what is said at the end, where it is not what the log says then; NULL */
     struct failed *failed;
     struct probe *probe;
+    struct ticket *knock; int64_t knocked_us; bool bus_silent; /* whether the bus answers, asked when workers fall silent */
     /* Embedded: the worker in this process; local.c says what it does. */
     bool embedded;
     void (*own_worker)(const struct live *, int64_t *in_flight, char *waits_for, size_t size);

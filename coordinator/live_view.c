@@ -29,8 +29,31 @@ static int64_t in_flight(const struct live *l)
     return sum;
 }
 
+enum { KNOCK_MS = 5000, KNOCK_EVERY_MS = 10000 };
+
+static void on_knock(void *arg, const struct error *err)
+{
+    struct live *l = ticket_take(arg);
+    if (l == NULL)
+        return;
+    l->knock = NULL;
+    l->bus_silent = err != NULL;
+}
+
+/* Nobody is heard: the workers may be gone, or the bus. */
+static bool bus_answers(struct live *l)
+{
+    int64_t now = loop_now_us(l->setup.world.loop);
+    if (l->knock == NULL && (l->knocked_us == 0 || now - l->knocked_us > KNOCK_EVERY_MS * US_PER_MS)) {
+        l->knocked_us = now;
+        l->knock = ticket_new(l->outbox, l);
+        bus_ping(l->setup.world.bus, KNOCK_MS, on_knock, l->knock);
+    }
+    return !l->bus_silent;
+}
+
 /* What workers wait for, when the coordinator itself does not. */
-static void ask_workers(const struct live *l, char *out, size_t size)
+static void ask_workers(struct live *l, char *out, size_t size)
 {
     const struct fold *f = track_fold(l->track);
     if (f->phase != RUN_PUBLISHING && f->phase != RUN_WORKING)
@@ -43,6 +66,10 @@ static void ask_workers(const struct live *l, char *out, size_t size)
     if (l->presence == NULL || !presence_ready(l->presence))
         return;
     presence_waits_for(l->presence, l->record->queue, l->record->handler, out, size);
+    if (out[0] == '\0')
+        l->bus_silent = false;
+    else if (!bus_answers(l))
+        snprintf(out, size, "%s, which does not answer", bus_describe(l->setup.world.bus));
     for (size_t i = 0; i < presence_count(l->presence) && out[0] == '\0'; i++) {
         struct presence_worker w;
         presence_at(l->presence, i, &w);

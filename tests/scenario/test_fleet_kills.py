@@ -119,6 +119,19 @@ def test_the_broker_restarted_in_mid_batch(scene, broker):
     ends_well(scene, run, items)
 
 
+def test_a_broker_that_is_gone_is_what_a_run_says_it_waits_for(scene, broker):
+    items = make_items(10)
+    run = scene.start_bqfleet("run", "--progress", "plain", batch(scene, items))
+    wait_for_log(scene, SEAL)
+    broker.kill()
+    try:
+        run.wait_for_text("which does not answer", 60)
+    finally:
+        broker.start()
+    scene.workers(1, work(scene, 0), *FAST)
+    ends_well(scene, run, items)
+
+
 def test_the_same_item_published_twice_is_written_once(scene):
     items = make_items(200)
     run = scene.start_bqfleet("run", batch(scene, items))
