@@ -296,6 +296,20 @@ void live_take_record(struct live *l, const struct record *r)
     l->record = copy;
 }
 
+bool live_same_meaning(struct live *l, const struct record *known)
+{
+    char ours[41], theirs[41], table[1024] = "";
+    struct error err;
+    record_meaning(l->record, ours);
+    record_meaning(known, theirs);
+    if (strcmp(ours, theirs) == 0)
+        return true;
+    error_set(&err, ERR_FATAL, 0, "run %s exists, and is for something else: batch %s, which writes to %s (%s); nothing was done now; take another --run-id",
+              known->run, known->batch, known->has_target ? bq_ref_text(&known->target, table, sizeof(table)) : "no table", write_mode_name(known->mode));
+    live_fail(l, EXIT_UNFINISHED, &err);
+    return false;
+}
+
 struct catalog_run *live_named(struct live *l, const char *text)
 {
     struct error err = ERROR_INIT;

@@ -73,6 +73,8 @@ void live_end(struct live *, int code);
 void live_fail(struct live *, int code, const struct error *); /* prints it first */
 /* live->record becomes a copy of that one. */
 void live_take_record(struct live *, const struct record *);
+/* Whether a run that exists under our id is for what live->record is for; else the command has failed. */
+bool live_same_meaning(struct live *, const struct record *);
 /* Begins to follow the run of live->record. */
 void live_track(struct live *, enum track_role);
 /* The run that a user's text means, from the catalog: NULL with its error printed. */

@@ -9,6 +9,8 @@ static void opened(void *arg, bool attached)
     struct live *l = arg;
     if (attached) { /* its record, with the places, is the catalog's */
         struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+        if (!live_same_meaning(l, known->record))
+            return;
         if (known->standing != STANDING_OPEN) { /* withdrawn ones too: nothing was ever published, and nothing will be */
             int code = known->end ? (int)doc_int(known->end, "exit", EXIT_UNFINISHED) : EXIT_ENDED;
             report_print_one(l->out, report_of_end(known), live_json(l));

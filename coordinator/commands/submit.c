@@ -37,6 +37,8 @@ static void sealed_by_another(struct live *l)
 static void attached_to(struct live *l)
 {
     struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+    if (!live_same_meaning(l, known->record))
+        return;
     if (known->standing != STANDING_OPEN) { /* withdrawn ones too: nothing was ever published, and nothing will be */
         report_print_one(stdout, report_of_end(known), live_json(l));
         live_end(l, known->end ? (int)doc_int(known->end, "exit", EXIT_UNFINISHED) : EXIT_ENDED);

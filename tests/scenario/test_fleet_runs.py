@@ -168,6 +168,9 @@ def test_a_run_repeated_under_its_id_attaches_to_it(scene):
         done = scene.bqfleet("run", spec, "--run-id", f"nightly-{scene.id}", "--output", "json")
         assert done.code == 0, done
         assert summary(done)["run"] == f"nightly-{scene.id}"
+    for command in "run", "submit":
+        other = scene.bqfleet(command, spec, "--run-id", f"nightly-{scene.id}", "--set", "write.keys=[k]")
+        assert other.code == 4 and "is for something else" in other.err, other
     assert_target(scene, expected(items))
     assert len(jobs_of(scene.bq, "cut")) == 1
     assert sum(1 for kind, _ in log_of(scene) if kind == SEAL) == 1
