@@ -1,7 +1,5 @@
 #include <signal.h>
-#include <time.h>
 
-#include "common/base/log.h"
 #include "common/base/units.h"
 #include "coordinator/command.h"
 
@@ -67,24 +65,6 @@ static int print_command_help(const struct command *c)
     return EXIT_WRITTEN;
 }
 
-static int64_t wall_ms(void *unused)
-{
-    (void)unused;
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static int set_up_log(const struct settings *s, struct error *err)
-{
-    enum log_level level = LOG_INFO;
-    if (s->log_level != NULL && log_level_parse(s->log_level, &level, err) != 0)
-        return -1;
-    const char *format = s->log_format != NULL ? s->log_format : "auto";
-    log_setup(level, strcmp(format, "json") == 0 ? LOG_JSON : strcmp(format, "plain") == 0 ? LOG_PLAIN : LOG_AUTO, wall_ms, NULL);
-    return 0;
-}
-
 static int wrong_arguments(const struct command *c, int count)
 {
     if (c->max_args == 0)
@@ -128,7 +108,7 @@ static int run_command(const struct command *c, int argc, char **argv)
         code = wrong_arguments(c, count);
     else if ((c->who & (WHO_FLEET | WHO_EMBEDDED)) == WHO_FLEET && settings.brokers == NULL)
         code = without_fleet(c);
-    else if (set_up_log(&settings, &err) != 0)
+    else if (settings_log(&settings, &err) != 0)
         code = command_fail(&err);
     else
         code = c->run(&env, args, count);

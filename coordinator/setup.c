@@ -6,7 +6,6 @@
 
 #define DEFAULT_URL "https://bigquery.googleapis.com"
 #define MEMORY_PARTITIONS 8         /* of the work topic in a run in this process */
-#define PROPERTIES_MAX (64 * 1024)  /* bytes of a file of librdkafka properties */
 #define ASK_AGAIN_MS INT64_C(500)   /* between two questions to a BigQuery that does not answer */
 
 /* One answer waited for: the commands' own turn of the loop, before their real work begins. */
@@ -26,40 +25,9 @@ static void on_done(void *arg, const struct error *err)
 
 /* --- the bus ------------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* KEY=VALUE lines of --kafka-file, then those of --kafka, which so have the last word. NULL with err. */
-static char **kafka_properties(const struct settings *s, struct error *err)
-{
-    size_t count = 0, room = 1;
-    char **all = xcalloc(room, sizeof(*all));
-    AUTO(free_ptr) char *text = NULL;
-    if (s->kafka_file != NULL) {
-        size_t len;
-        text = file_read(s->kafka_file, PROPERTIES_MAX, &len, err);
-        if (text == NULL) {
-            strv_free(all);
-            return NULL;
-        }
-    }
-    char *rest = text;
-    for (char *line; rest != NULL && (line = strsep(&rest, "\r\n")) != NULL;) {
-        line += strspn(line, " \t");
-        if (*line == '\0' || *line == '#')
-            continue;
-        all = xreallocarray(all, count + 2, sizeof(*all));
-        all[count++] = xstrdup(line);
-        all[count] = NULL;
-    }
-    for (size_t i = 0; s->kafka != NULL && s->kafka[i] != NULL; i++) {
-        all = xreallocarray(all, count + 2, sizeof(*all));
-        all[count++] = xstrdup(s->kafka[i]);
-        all[count] = NULL;
-    }
-    return all;
-}
-
 static int open_kafka(struct setup *u, const struct settings *s, struct error *err)
 {
-    AUTO(strv_free_auto) char **properties = kafka_properties(s, err);
+    AUTO(strv_free_auto) char **properties = settings_kafka(s, err);
     if (properties == NULL)
         return -1;
     struct bus_kafka_options o = {

@@ -1,5 +1,4 @@
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
@@ -13,14 +12,6 @@ struct process {
     int code;
     int signals;
 };
-
-static int64_t wall_ms(void *unused)
-{
-    (void)unused;
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static const char *from_environment(const char *name)
 {
@@ -57,20 +48,10 @@ static void failed(void *arg, const struct error *err)
     loop_stop(p->start.world.loop);
 }
 
-static int set_up_log(const struct settings *s, struct error *err)
-{
-    enum log_level level = LOG_INFO;
-    if (s->log_level != NULL && log_level_parse(s->log_level, &level, err) != 0)
-        return -1;
-    const char *format = s->log_format ? s->log_format : "auto";
-    log_setup(level, strcmp(format, "json") == 0 ? LOG_JSON : strcmp(format, "plain") == 0 ? LOG_PLAIN : LOG_AUTO, wall_ms, NULL);
-    return 0;
-}
-
 static int serve(struct process *p)
 {
     struct error err = ERROR_INIT;
-    if (set_up_log(&p->settings, &err) != 0 || start_open(&p->start, &p->settings, from_environment, &err) != 0)
+    if (settings_log(&p->settings, &err) != 0 || start_open(&p->start, &p->settings, from_environment, &err) != 0)
         return complain(&err);
     struct worker_options o;
     start_options(&p->start, &p->settings, &o);

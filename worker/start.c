@@ -6,7 +6,6 @@
 #include "common/base/log.h"
 
 #define DEFAULT_URL "https://bigquery.googleapis.com"
-#define PROPERTIES_MAX (64 * 1024) /* bytes of a file of librdkafka properties */
 
 /* --- handlers ---------------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -39,34 +38,6 @@ static int read_handlers(struct start *st, const struct settings *s, const char 
 
 /* --- the bus ------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void add_property(char ***all, size_t *count, const char *text)
-{
-    *all = xreallocarray(*all, *count + 2, sizeof(**all));
-    (*all)[(*count)++] = xstrdup(text);
-    (*all)[*count] = NULL;
-}
-
-/* Those of the file first, so that those of the command line have the last word. NULL with err. */
-static char **kafka_properties(const struct settings *s, struct error *err)
-{
-    size_t count = 0, len = 0;
-    char **all = xcalloc(1, sizeof(*all));
-    AUTO(free_ptr) char *text = s->kafka_file ? file_read(s->kafka_file, PROPERTIES_MAX, &len, err) : NULL;
-    if (s->kafka_file != NULL && text == NULL) {
-        strv_free(all);
-        return NULL;
-    }
-    char *rest = text, *line;
-    while (rest != NULL && (line = strsep(&rest, "\r\n")) != NULL) {
-        line += strspn(line, " \t");
-        if (*line != '\0' && *line != '#')
-            add_property(&all, &count, line);
-    }
-    for (size_t i = 0; s->kafka != NULL && s->kafka[i] != NULL; i++)
-        add_property(&all, &count, s->kafka[i]);
-    return all;
-}
-
 static bool is_done(void *arg)
 {
     return ((struct waiting *)arg)->done;
@@ -83,7 +54,7 @@ static int open_bus(struct start *st, const struct settings *s, struct error *er
 {
     if (s->brokers == NULL || s->brokers[0] == '\0')
         return error_set(err, ERR_USAGE, 0, "no broker: give --brokers HOST:PORT, or BQFLEET_BROKERS");
-    AUTO(strv_free_auto) char **properties = kafka_properties(s, err);
+    AUTO(strv_free_auto) char **properties = settings_kafka(s, err);
     if (properties == NULL)
         return -1;
     struct bus_kafka_options o = {.brokers = s->brokers, .properties = (const char *const *)properties, .client_id = st->name,

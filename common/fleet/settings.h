@@ -35,4 +35,10 @@ struct settings {
 extern const struct opt settings_rows[];
 extern const size_t settings_count;
 
+/* Sets up the process's log as they say. */
+int settings_log(const struct settings *, struct error *);
+/* librdkafka properties, KEY=VALUE each: those of --kafka-file first, so that those of --kafka have the last word. A vector that strv_free releases; NULL
+ * with err. */
+char **settings_kafka(const struct settings *, struct error *);
+
 #endif
