@@ -1,11 +1,14 @@
 """A Kafka client for tests: the product's own librdkafka by ctypes. Reads whole topics, publishes, asks what a group committed."""
 import collections
 import ctypes as c
+import time
 
 Message = collections.namedtuple("Message", "partition offset key value headers")
 Committed = collections.namedtuple("Committed", "offset metadata")
 
 PRODUCER, CONSUMER = 0, 1
+# What a broker answers for a while after its start, or while a group's coordinator moves: asked again, as any client does.
+PASSING = {-195, -187, -185, 5, 6, 14, 15, 16}  # transport, all brokers down, timed out, no leader, not leader, coordinator loads, has none, not it
 BEGINNING, END_OF_PARTITION, TIMEOUT_MS = -2, -191, 20000
 
 
@@ -63,6 +66,14 @@ def check(err, what):
         raise RuntimeError(f"{what}: {lib.rd_kafka_err2str(err).decode()}")
 
 
+def persist(call, what):
+    """Asks again while the answer is one of PASSING, for as long as a broker may need to come back."""
+    until = time.monotonic() + 60
+    while (err := call()) in PASSING and time.monotonic() < until:
+        time.sleep(0.2)
+    check(err, what)
+
+
 class Client:
     """One handle, closed by `with`."""
 
@@ -96,7 +107,7 @@ class Kafka:
         """{name: number of partitions}"""
         with self._client() as rk:
             found = c.POINTER(Metadata)()
-            check(lib.rd_kafka_metadata(rk, 1, None, c.byref(found), TIMEOUT_MS), "metadata")
+            persist(lambda: lib.rd_kafka_metadata(rk, 1, None, c.byref(found), TIMEOUT_MS), "metadata")
             try:
                 listed = (found.contents.topics[n] for n in range(found.contents.topic_cnt))
                 return {t.topic.decode(): t.partition_cnt for t in listed}
@@ -108,7 +119,8 @@ class Kafka:
         partitions, marks, low, high = self.topics()[topic], {}, c.c_int64(), c.c_int64()
         with self._client() as rk:
             for p in range(partitions):
-                check(lib.rd_kafka_query_watermark_offsets(rk, topic.encode(), p, c.byref(low), c.byref(high), TIMEOUT_MS), topic)
+                name = topic.encode()
+                persist(lambda p=p: lib.rd_kafka_query_watermark_offsets(rk, name, p, c.byref(low), c.byref(high), TIMEOUT_MS), topic)
                 marks[p] = (low.value, high.value)
         return marks
 
@@ -120,7 +132,7 @@ class Kafka:
             try:
                 for p in range(partitions):
                     lib.rd_kafka_topic_partition_list_add(wanted, topic.encode(), p)
-                check(lib.rd_kafka_committed(rk, wanted, TIMEOUT_MS), f"committed offsets of {group}")
+                persist(lambda: lib.rd_kafka_committed(rk, wanted, TIMEOUT_MS), f"committed offsets of {group}")
                 elems = [wanted.contents.elems[n] for n in range(partitions)]
                 return {e.partition: Committed(e.offset if e.offset >= 0 else None, bytes_at(e.metadata, e.metadata_size)) for e in elems}
             finally:
