@@ -121,7 +121,7 @@ static int pairs(struct run *r, const char *name, const char *second, struct ent
 static int side(struct run *r)
 {
     const struct mtable *t = run_table(r, &r->s->side);
-    size_t kind, load, number;
+    size_t kind = 0, load = 0, number = 0;
     int64_t seen[2] = {0}, total = 0;
     if (t == NULL || run_column(r, t, "kind", &kind) || run_column(r, t, "load", &load) || run_column(r, t, "number", &number))
         return -1;
@@ -325,7 +325,7 @@ int run_fence(struct run *r)
 {
     const struct fence *f = &r->s->fence;
     const struct mtable *t = run_table(r, &f->table);
-    size_t slot, token, expires;
+    size_t slot = 0, token = 0, expires = 0;
     if (t == NULL || run_column(r, t, "slot", &slot) || run_column(r, t, "token", &token) || run_column(r, t, "expires", &expires))
         return -1;
     for (size_t i = 0; i < t->count; i++) {
