@@ -144,127 +144,6 @@ char *live_advice(const struct live *l, const char *command)
     return xasprintf("bqfleet %s %s%s", command, l->record->run, l->flags);
 }
 
-/* --- waiting at the start ------------------------------------------------------------------------------------------------------------- */
-
-struct until { struct live *live; bool (*cond)(void *); };
-
-static bool come(void *arg)
-{
-    struct until *u = arg;
-    return u->live->ended || u->live->signal != 0 || u->cond(u->live);
-}
-
-int live_until(struct live *l, bool (*cond)(void *), int64_t wait_ms, const char *what)
-{
-    struct until u = {l, cond};
-    loop_until(l->setup.world.loop, come, &u, wait_ms > 0 ? wait_ms * US_PER_MS : INT64_MAX / 4);
-    if (l->ended)
-        return l->code;
-    if (l->signal != 0)
-        return 128 + l->signal;
-    if (cond(l))
-        return -1;
-    struct error err;
-    error_set(&err, ERR_FATAL, 0, "%s gave no answer for %" PRId64 " s", what, wait_ms / 1000);
-    return command_fail(&err);
-}
-
-static bool runs_known(void *arg)
-{
-    struct live *l = arg;
-    return catalog_watch_ready(coordinator_watch(l->coordinator));
-}
-
-int live_read_runs(struct live *l)
-{
-    return live_until(l, runs_known, l->env->settings->wait_ms, bus_describe(l->setup.world.bus));
-}
-
-struct planning { struct live *live; struct record *record; struct error err; bool done; };
-
-static void on_plan(void *arg, struct record *r, const struct error *err)
-{
-    struct planning *p = arg;
-    p->done = true;
-    p->record = r;
-    if (err)
-        p->err = *err;
-}
-
-static bool planned(void *arg)
-{
-    const struct planning *p = arg;
-    return p->done || p->live->signal != 0 || p->live->ended;
-}
-
-int live_try_plan(struct live *l, const struct spec *spec, bool dry, struct error *err)
-{
-    const struct settings *s = l->env->settings;
-    struct planning p = {.live = l};
-    struct plan_options o = {.world = &l->setup.world, .spec = spec, .run_id = s->run_id, .project = s->project, .location = s->location, .dry = dry};
-    struct plan *plan = plan_start(&o, on_plan, &p);
-    loop_until(l->setup.world.loop, planned, &p, INT64_MAX / 4); /* its requests end by themselves */
-    if (!p.done) {
-        plan_stop(plan);
-        return l->ended ? l->code : 128 + l->signal;
-    }
-    l->record = p.record;
-    *err = p.err;
-    return p.record ? 0 : -1;
-}
-
-int live_plan(struct live *l, const struct spec *spec, bool dry)
-{
-    struct error err = ERROR_INIT;
-    int code = live_try_plan(l, spec, dry, &err);
-    return code == 0 ? -1 : code < 0 ? command_fail(&err) : code;
-}
-
-static void items_ready(void *arg)
-{
-    struct live *l = arg;
-    if (l->submit)
-        submit_ready(l->submit);
-}
-
-static int next_item(void *arg, struct item *item, struct error *err)
-{
-    struct live *l = arg;
-    return items_next(l->items, item, err);
-}
-
-int live_open_items(struct live *l, const struct spec *spec)
-{
-    struct error err = ERROR_INIT;
-    l->items = items_open(spec, &l->setup.world, l->record->run, items_ready, l, &err);
-    if (l->items == NULL)
-        return command_fail(&err);
-    l->source = (struct submit_source){.next = next_item, .arg = l};
-    l->expected = items_expected(l->items);
-    return -1;
-}
-
-void live_submit(struct live *l, const struct submit_events *events, bool leaves)
-{
-    struct submit_options o = {.world = &l->setup.world, .outbox = l->outbox, .watch = coordinator_watch(l->coordinator), .record = l->record,
-                               .source = l->source, .replace = l->env->settings->replace_run, .leaves = leaves,
-                               .command = l->watch_command};
-    l->submit = submit_start(&o, events, l);
-}
-
-void live_submit_failed(struct live *l, int code, const struct error *err)
-{
-    code = l->signal ? 128 + l->signal : code;
-    if (l->track == NULL) {
-        live_fail(l, code, err);
-        return;
-    }
-    if (l->over) /* how the run ended is being told already, and that may be otherwise */
-        return;
-    l->failed_code = code;
-    l->failed_error = *err;
-}
-
 /* --- the run -------------------------------------------------------------------------------------------------------------------------- */
 
 static void warn_of_workers(struct live *l)
@@ -376,43 +255,6 @@ static void on_changed(void *arg, struct track *t)
         live_finish(l);
 }
 
-/* --- when the log cannot tell --------------------------------------------------------------------------------------------------------- */
-
-static void on_probed(void *arg, const struct probe_result *r, const struct error *err)
-{
-    struct live *l = arg;
-    struct error told;
-    char sentence[768];
-    if (err != NULL)
-        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown: its log is gone, and BigQuery cannot be asked: %s", l->record->run, err->text);
-    else
-        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown from its log, which no longer reaches back to its beginning; %s", l->record->run,
-                  probe_sentence(r, sentence, sizeof(sentence)));
-    live_fail(l, EXIT_UNFINISHED, &told);
-}
-
-static void ask_bigquery(struct live *l, const struct error *err)
-{
-    const struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
-    if (known != NULL && known->end != NULL) { /* a coordinator noted the end while the log still told it */
-        int code = (int)doc_int(known->end, "exit", EXIT_UNFINISHED);
-        progress_free(l->progress);
-        l->progress = NULL;
-        report_print_one(l->out, report_of_end(known), live_json(l));
-        live_end(l, code);
-        return;
-    }
-    if (l->setup.world.bq == NULL || !l->record->has_target) {
-        char id[JOB_BASE_SIZE];
-        struct error told = *err;
-        job_base_cut(id, l->record->run, 0);
-        snprintf(told.text + strlen(told.text), sizeof(told.text) - strlen(told.text), "; look at BigQuery's job %s_t0", id);
-        live_fail(l, EXIT_UNFINISHED, &told);
-        return;
-    }
-    l->probe = probe_start(&l->setup.world, l->record->run, l->record->location, false, NULL, on_probed, l);
-}
-
 static void on_trouble(void *arg, struct track *t, const struct error *err)
 {
     struct live *l = arg;
@@ -427,74 +269,10 @@ static void on_trouble(void *arg, struct track *t, const struct error *err)
         if (l->unknown)
             l->unknown(l);
         else
-            ask_bigquery(l, err);
+            live_ask_bigquery(l, err);
         return;
     }
     if (strcmp(err->reason, "consolidate") == 0 && !l->embedded)
         log_info("nothing is decided: another coordinator with access can still write the run (bqfleet watch or serve%s)", l->flags);
     live_fail(l, EXIT_UNFINISHED, err);
-}
-
-/* --- the end -------------------------------------------------------------------------------------------------------------------------- */
-
-/* A cancel of our own needs no summary: why it was written is the message. */
-static bool failed_first(struct live *l)
-{
-    return l->failed_code != 0 && track_fold(l->track)->end == END_CANCEL;
-}
-
-/* On stderr, for every end but a written one: what stands, and what can be done. */
-static void say_why(const struct live *l, const struct fold *f, int code)
-{
-    int64_t written = 0;
-    for (size_t i = 0; i < f->cut_count; i++)
-        written += f->cuts[i].state == CUT_DONE;
-    const char *stands = written > 0 ? "increments before it are written, nothing else" : "nothing was written";
-    if (code == EXIT_HELD && l->embedded) {
-        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; %s. Raise it, or mend them (--failed FILE lists them)\n", stands);
-    } else if (code == EXIT_HELD) {
-        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
-        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
-                        "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
-    } else {
-        const char *why = f->end_text ? f->end_text : "";
-        bool said = written == 0 && strstr(why, stands) != NULL;
-        fprintf(stderr, "bqfleet: run %s: %s%s%s%s%s\n", l->record->run, run_end_name(f->end), why[0] ? ": " : "", why, said ? "" : "; ", said ? "" : stands);
-    }
-}
-
-static void print_and_end(struct live *l)
-{
-    const struct fold *f = track_fold(l->track);
-    if (failed_first(l)) {
-        live_fail(l, l->failed_code, &l->failed_error);
-        return;
-    }
-    progress_free(l->progress);
-    l->progress = NULL;
-    int code = l->final ? l->final_code : fold_exit_code(f);
-    report_print_one(l->out, l->final ? l->final : report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
-    l->final = NULL;
-    if (code != EXIT_WRITTEN)
-        say_why(l, f, code);
-    live_end(l, l->signal && l->embedded ? 128 + l->signal : code);
-}
-
-static void on_failed_written(void *arg, int64_t items, const struct error *err)
-{
-    struct live *l = arg;
-    if (err != NULL)
-        fprintf(stderr, "bqfleet: %s\n", err->text);
-    else if (items > 0)
-        log_info("%" PRId64 " failed items are in %s", items, l->env->settings->failed);
-    print_and_end(l);
-}
-
-void live_finish(struct live *l)
-{
-    l->over = true;
-    if (l->env->settings->failed != NULL && l->failed == NULL)
-        l->failed = failed_start(&l->setup.world, l->outbox, l->record, track_fold(l->track), l->env->settings->failed, on_failed_written, l);
-    else
-        print_and_end(l);
 }

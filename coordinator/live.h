@@ -81,6 +81,8 @@ void live_track(struct live *, enum track_role);
 struct catalog_run *live_named(struct live *, const char *text);
 /* Prints the summary, writes --failed, ends with the run's code. */
 void live_finish(struct live *);
+/* The log no longer tells how the run ended: what is known otherwise is printed, and the command ends. err: why. */
+void live_ask_bigquery(struct live *, const struct error *);
 void live_show_progress(struct live *);
 bool live_json(const struct live *);
 /* Plans and waits for it: live->record. -1, or an exit code. */

@@ -4,36 +4,13 @@
 
 #include "common/base/log.h"
 #include "common/base/units.h"
-#include "coordinator/live.h"
+#include "coordinator/local_internal.h"
 #include "worker/worker.h"
 
 /*
  * Coordinator and worker in one process, on a bus in memory: the one file that knows both. What a fleet keeps in Kafka is gone with the
  * process, so a run repeated under its id asks BigQuery for its cuts' jobs first.
  */
-struct local {
-    struct live live; /* first: callbacks get this */
-    struct spec *spec;
-    struct worker *worker;
-    FILE *rows;          /* mode none: where they go; NULL otherwise */
-    bool rows_failed;
-    /* try */
-    bool trying;
-    const char *only;    /* a key */
-    int64_t limit, given;
-    /* what was read from the source */
-    struct submit_source source;
-    int64_t read, read_bytes;
-    bool source_waits;
-    struct timer *patience; /* after a signal; NULL before */
-    /* a repeated run */
-    bool probed; struct probe_result found; struct error probe_error;
-};
-
-static struct local *local_of(struct live *l)
-{
-    return (struct local *)(void *)l;
-}
 
 /* --- the worker ----------------------------------------------------------------------------------------------------------------------- */
 
@@ -239,7 +216,7 @@ static void failed(void *arg, const struct error *err, int code)
     live_submit_failed(arg, code, err);
 }
 
-static int work(struct local *c)
+int local_work(struct local *c)
 {
     static const struct submit_events events = {.opened = opened, .sealed = sealed, .failed = failed};
     struct live *l = &c->live;
@@ -265,101 +242,9 @@ static int work(struct local *c)
     return code;
 }
 
-/* --- a run that was begun before ------------------------------------------------------------------------------------------------------ */
-
-static bool probed(void *arg)
-{
-    return local_of(arg)->probed;
-}
-
-static void on_probed(void *arg, const struct probe_result *r, const struct error *err)
-{
-    struct local *c = arg;
-    c->probed = true;
-    c->found = *r;
-    if (err)
-        c->probe_error = *err;
-}
-
-static void on_wait(void *arg, const char *job)
-{
-    struct local *c = arg;
-    if (!c->found.cuts)
-        log_info("run %s was begun before: waiting for its job %s", c->live.record->run, job);
-    c->found.cuts = 1; /* said once */
-}
-
-static int say_written_before(struct local *c)
-{
-    const struct record *r = c->live.record;
-    doc *d = doc_object(), *jobs = doc_array();
-    char table[1024];
-    doc_set_str(d, "run", r->run);
-    doc_set_str(d, "batch", r->batch);
-    doc_set_str(d, "state", "written");
-    doc_set_str(d, "text", "by an earlier process; nothing was done again");
-    doc_set_str(d, "mode", write_mode_name(r->mode));
-    doc_set_str(d, "table", bq_ref_text(&r->target, table, sizeof(table)));
-    doc_set_int(d, "exit", EXIT_WRITTEN);
-    doc_set_int(d, "inserted", c->found.inserted);
-    doc_set_int(d, "updated", c->found.updated);
-    doc_set_int(d, "deleted", c->found.deleted);
-    doc_set(d, "jobs", doc_add(jobs, doc_string(c->found.job)));
-    report_print_one(c->live.out, d, live_json(&c->live));
-    return EXIT_WRITTEN;
-}
-
-/* The id was used before, for something else: whatever came of that says nothing of this run. */
-static int say_another(const struct local *c)
-{
-    const struct record *r = c->live.record;
-    char table[1024];
-    struct error err;
-    error_set(&err, ERR_FATAL, 0, "job %s under this run id belongs to another batch, table, write.mode or write.keys than batch %s, which writes to %s (%s): "
-              "nothing was done now; take another --run-id", c->found.job, r->batch, bq_ref_text(&r->target, table, sizeof(table)), write_mode_name(r->mode));
-    return command_fail(&err);
-}
-
-/* -1: go on. Otherwise an exit code. */
-static int look_before(struct local *c)
-{
-    struct live *l = &c->live;
-    if (l->env->settings->run_id == NULL || !l->record->has_target)
-        return -1;
-    l->probe = probe_start(&l->setup.world, l->record->run, l->record->location, true, on_wait, on_probed, c);
-    int code = live_until(l, probed, 0, "BigQuery");
-    probe_stop(l->probe);
-    l->probe = NULL;
-    if (code >= 0)
-        return code;
-    if (c->probe_error.kind != ERR_NONE) {
-        error_prefix(&c->probe_error, "whether run %s was written before is not known", l->record->run);
-        return command_fail(&c->probe_error);
-    }
-    const struct probe_result *r = &c->found;
-    if (r->state == PROBE_NONE)
-        return -1;
-    char meaning[41];
-    record_meaning(l->record, meaning);
-    if (strcmp(r->meaning, meaning) != 0)
-        return say_another(c);
-    if (r->state == PROBE_WRITTEN && r->last)
-        return say_written_before(c);
-    if (r->state == PROBE_FAILED && r->cuts == 1 && l->record->every_ms == 0) {
-        log_info("run %s was begun before, and its job %s failed: it is done again", l->record->run, r->job);
-        l->first_try = r->tries;
-        return -1;
-    }
-    char sentence[768];
-    struct error err;
-    error_set(&err, ERR_FATAL, 0, "run %s was begun before by a process that is gone: %s. It cannot be continued; submit the rest under another --run-id",
-              l->record->run, probe_sentence(r, sentence, sizeof(sentence)));
-    return command_fail(&err);
-}
-
 /* --- run ------------------------------------------------------------------------------------------------------------------------------ */
 
-static unsigned wants_of(const struct spec *s)
+unsigned local_wants(const struct spec *s)
 {
     bool bigquery = s->write.mode != WRITE_NONE || s->items.kind == ITEMS_QUERY;
     return SETUP_BUS | SETUP_CHILDREN | (bigquery ? SETUP_BIGQUERY : 0u);
@@ -390,12 +275,12 @@ static int run_opened(struct local *c)
     struct live *l = &c->live;
     int code = live_plan(l, c->spec, false);
     if (code < 0)
-        code = look_before(c);
+        code = local_look_before(c);
     if (code < 0)
         code = live_open_items(l, c->spec);
     if (code < 0)
         code = live_read_runs(l);
-    return live_close(l, code < 0 ? work(c) : code);
+    return live_close(l, code < 0 ? local_work(c) : code);
 }
 
 int local_run(struct command_env *env, const char *path)
@@ -407,93 +292,10 @@ int local_run(struct command_env *env, const char *path)
     struct local c = {.spec = spec, .live = {.embedded = true}};
     int code = open_rows(&c, env);
     if (code < 0)
-        code = live_open(&c.live, env, wants_of(spec), spec);
+        code = live_open(&c.live, env, local_wants(spec), spec);
     if (code < 0)
         code = run_opened(&c);
     if (c.rows != NULL && c.rows != stdout)
         fclose(c.rows);
     return code;
-}
-
-/* --- try ------------------------------------------------------------------------------------------------------------------------------ */
-
-static int try_next(void *arg, struct item *item, struct error *err)
-{
-    struct local *c = arg;
-    if (c->given == c->limit)
-        return 0;
-    for (;;) {
-        int rc = items_next(c->live.items, item, err);
-        if (rc == 0 && c->only != NULL)
-            return error_set(err, ERR_USAGE, 0, "no item has the key \"%s\"", c->only);
-        if (rc != 1)
-            return rc;
-        if (c->only == NULL || (item->key_len == strlen(c->only) && memcmp(item->key, c->only, item->key_len) == 0))
-            break;
-        *err = ERROR_INIT;
-    }
-    c->given++;
-    return 1;
-}
-
-/* With the target's schema where it can be read; else the rows are only seen to be rows. */
-static int plan_to_try(struct local *c)
-{
-    struct error err = ERROR_INIT;
-    int rc = c->live.setup.world.bq == NULL ? -1 : live_try_plan(&c->live, c->spec, true, &err);
-    if (rc > 0)
-        return rc;
-    if (rc < 0 && err.kind == ERR_USAGE && err.code != 404)
-        return command_fail(&err);
-    if (rc < 0) {
-        if (err.kind != ERR_NONE)
-            log_warn("rows are not checked: the target's schema cannot be read: %s", err.text);
-        c->spec->write.mode = WRITE_NONE;
-        rc = live_plan(&c->live, c->spec, true);
-        if (rc >= 0)
-            return rc;
-    }
-    struct record *r = c->live.record;
-    r->mode = WRITE_NONE;
-    r->has_target = false;
-    r->attempts = 1;
-    r->every_ms = 0;
-    r->finish = (struct fold_config){.tolerate_count = LIMIT_ITEMS};
-    return -1;
-}
-
-static int open_to_try(struct local *c, struct command_env *env)
-{
-    struct error err = ERROR_INIT;
-    unsigned wants = wants_of(c->spec);
-    if (live_try_open(&c->live, env, wants, c->spec, &err) == 0)
-        return -1;
-    if ((wants & SETUP_BIGQUERY) == 0 || c->spec->items.kind == ITEMS_QUERY || err.kind == ERR_USAGE)
-        return command_fail(&err);
-    log_warn("rows are not checked against %s: %s", c->spec->write.table, err.text);
-    return live_open(&c->live, env, wants & ~(unsigned)SETUP_BIGQUERY, c->spec);
-}
-
-int local_try(struct command_env *env, const char *path)
-{
-    struct error err = ERROR_INIT;
-    AUTO(spec_free_auto) struct spec *spec = spec_load(path, env->settings->set, env->env, true, &err);
-    if (spec == NULL)
-        return command_fail(&err);
-    struct local c = {.spec = spec, .rows = stdout, .trying = true, .only = env->settings->item,
-                      .limit = env->settings->item ? 1 : env->settings->limit, .live = {.embedded = true, .out = stderr}};
-    int code = open_to_try(&c, env);
-    if (code >= 0)
-        return code;
-    code = plan_to_try(&c);
-    if (code < 0)
-        code = live_open_items(&c.live, spec);
-    if (code < 0)
-        code = live_read_runs(&c.live);
-    if (code < 0) {
-        c.live.source = (struct submit_source){.next = try_next, .arg = &c};
-        c.live.expected = c.only ? 1 : c.live.expected >= 0 ? i64_min(c.live.expected, c.limit) : -1;
-        code = work(&c);
-    }
-    return live_close(&c.live, code);
 }

@@ -1,0 +1,106 @@
+#include "coordinator/live.h"
+
+#include "common/base/log.h"
+
+/* How a command ends: by what the log says, or by what BigQuery says where that is gone. */
+
+/* --- when the log cannot tell --------------------------------------------------------------------------------------------------------- */
+
+static void on_probed(void *arg, const struct probe_result *r, const struct error *err)
+{
+    struct live *l = arg;
+    struct error told;
+    char sentence[768];
+    if (err != NULL)
+        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown: its log is gone, and BigQuery cannot be asked: %s", l->record->run, err->text);
+    else
+        error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown from its log, which no longer reaches back to its beginning; %s", l->record->run,
+                  probe_sentence(r, sentence, sizeof(sentence)));
+    live_fail(l, EXIT_UNFINISHED, &told);
+}
+
+void live_ask_bigquery(struct live *l, const struct error *err)
+{
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+    if (known != NULL && known->end != NULL) { /* a coordinator noted the end while the log still told it */
+        int code = (int)doc_int(known->end, "exit", EXIT_UNFINISHED);
+        progress_free(l->progress);
+        l->progress = NULL;
+        report_print_one(l->out, report_of_end(known), live_json(l));
+        live_end(l, code);
+        return;
+    }
+    if (l->setup.world.bq == NULL || !l->record->has_target) {
+        char id[JOB_BASE_SIZE];
+        struct error told = *err;
+        job_base_cut(id, l->record->run, 0);
+        snprintf(told.text + strlen(told.text), sizeof(told.text) - strlen(told.text), "; look at BigQuery's job %s_t0", id);
+        live_fail(l, EXIT_UNFINISHED, &told);
+        return;
+    }
+    l->probe = probe_start(&l->setup.world, l->record->run, l->record->location, false, NULL, on_probed, l);
+}
+
+/* --- the end -------------------------------------------------------------------------------------------------------------------------- */
+
+/* A cancel of our own needs no summary: why it was written is the message. */
+static bool failed_first(struct live *l)
+{
+    return l->failed_code != 0 && track_fold(l->track)->end == END_CANCEL;
+}
+
+/* On stderr, for every end but a written one: what stands, and what can be done. */
+static void say_why(const struct live *l, const struct fold *f, int code)
+{
+    int64_t written = 0;
+    for (size_t i = 0; i < f->cut_count; i++)
+        written += f->cuts[i].state == CUT_DONE;
+    const char *stands = written > 0 ? "increments before it are written, nothing else" : "nothing was written";
+    if (code == EXIT_HELD && l->embedded) {
+        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; %s. Raise it, or mend them (--failed FILE lists them)\n", stands);
+    } else if (code == EXIT_HELD) {
+        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
+        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
+                        "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
+    } else {
+        const char *why = f->end_text ? f->end_text : "";
+        bool said = written == 0 && strstr(why, stands) != NULL;
+        fprintf(stderr, "bqfleet: run %s: %s%s%s%s%s\n", l->record->run, run_end_name(f->end), why[0] ? ": " : "", why, said ? "" : "; ", said ? "" : stands);
+    }
+}
+
+static void print_and_end(struct live *l)
+{
+    const struct fold *f = track_fold(l->track);
+    if (failed_first(l)) {
+        live_fail(l, l->failed_code, &l->failed_error);
+        return;
+    }
+    progress_free(l->progress);
+    l->progress = NULL;
+    int code = l->final ? l->final_code : fold_exit_code(f);
+    report_print_one(l->out, l->final ? l->final : report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
+    l->final = NULL;
+    if (code != EXIT_WRITTEN)
+        say_why(l, f, code);
+    live_end(l, l->signal && l->embedded ? 128 + l->signal : code);
+}
+
+static void on_failed_written(void *arg, int64_t items, const struct error *err)
+{
+    struct live *l = arg;
+    if (err != NULL)
+        fprintf(stderr, "bqfleet: %s\n", err->text);
+    else if (items > 0)
+        log_info("%" PRId64 " failed items are in %s", items, l->env->settings->failed);
+    print_and_end(l);
+}
+
+void live_finish(struct live *l)
+{
+    l->over = true;
+    if (l->env->settings->failed != NULL && l->failed == NULL)
+        l->failed = failed_start(&l->setup.world, l->outbox, l->record, track_fold(l->track), l->env->settings->failed, on_failed_written, l);
+    else
+        print_and_end(l);
+}
