@@ -95,7 +95,7 @@ static void seconds_text(int64_t us, char *out, size_t size)
     }
     char *e = strchr(plain, 'e');
     *e = '\0';
-    snprintf(out, size, "%sE%d", plain, atoi(e + 1));
+    snprintf(out, size, "%.30sE%d", plain, atoi(e + 1));
 }
 
 static doc *rest_value(const struct field *f, const doc *clean, bool element, bool int64_timestamp)

@@ -15,7 +15,7 @@
 #define FILES_MAX 16
 
 static struct {
-    char dir[64], name[NAMES_MAX][64], value[NAMES_MAX][300], path[FILES_MAX][200];
+    char dir[64], name[NAMES_MAX][64], value[NAMES_MAX][300], *path[FILES_MAX];
     size_t names, files;
     struct buf log;
 } place;
@@ -50,8 +50,10 @@ void place_end(void)
 {
     log_sink(NULL, NULL);
     log_setup(LOG_INFO, LOG_AUTO, no_time, NULL);
-    for (size_t i = 0; i < place.files; i++)
+    for (size_t i = 0; i < place.files; i++) {
         unlink(place.path[i]);
+        free(place.path[i]);
+    }
     assert_int_equal(rmdir(place.dir), 0);
     buf_free(&place.log);
 }
@@ -74,8 +76,7 @@ void place_set(const char *name, const char *value)
 const char *place_file(const char *name, const char *text)
 {
     assert_true(place.files < FILES_MAX);
-    char *path = place.path[place.files++];
-    snprintf(path, sizeof(place.path[0]), "%s/%s", place.dir, name);
+    char *path = place.path[place.files++] = xasprintf("%s/%s", place.dir, name);
     FILE *f = fopen(path, "we");
     assert_non_null(f);
     fputs(text, f);
