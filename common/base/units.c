@@ -68,6 +68,19 @@ int units_duration_ms(const char *text, int64_t *ms, struct error *err)
     return error_set(err, ERR_USAGE, 0, "\"%.200s\" is not a duration; write e.g. 250ms, 30s, 5m, 1h", text);
 }
 
+int units_duration_us(const char *text, int64_t *us, struct error *err)
+{
+    static const struct unit units[] = {{"us", 1}};
+    int64_t ms;
+    if (scaled(text, units, ARRAY_LEN(units), us))
+        return 0;
+    if (units_duration_ms(text, &ms, err) != 0)
+        return -1;
+    if (__builtin_mul_overflow(ms, US_PER_MS, us))
+        return error_set(err, ERR_USAGE, 0, "\"%.200s\" is too long a duration", text);
+    return 0;
+}
+
 int units_size(const char *text, int64_t *bytes, struct error *err)
 {
     static const struct unit units[] = {

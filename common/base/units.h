@@ -5,6 +5,7 @@
 
 /* Texts with units. Each returns 0, or -1 with ERR_USAGE whose text says what is allowed. */
 int units_duration_ms(const char *text, int64_t *ms, struct error *);   /* "250ms", "2s", "5m", "1h", "7d"; "0" */
+int units_duration_us(const char *text, int64_t *us, struct error *);   /* the same, and "5us" */
 int units_size(const char *text, int64_t *bytes, struct error *);       /* "512", "64KiB", "8MiB", "1GiB", "10MB" */
 /* "3" -> count 3, percent < 0; "2.5%" -> percent 2.5, count < 0. */
 int units_tolerance(const char *text, int64_t *count, double *percent, struct error *);

@@ -40,6 +40,7 @@ int yaml_want_map(struct yaml *map, const char *key, struct yaml **out, struct e
 int yaml_want_str(struct yaml *map, const char *key, char **out, struct error *);      /* the caller frees */
 int yaml_want_int(struct yaml *map, const char *key, int64_t min, int64_t max, int64_t *out, struct error *);
 int yaml_want_bool(struct yaml *map, const char *key, bool *out, struct error *);
+int yaml_want_us(struct yaml *map, const char *key, int64_t *out, struct error *);
 int yaml_want_ms(struct yaml *map, const char *key, int64_t *out, struct error *);
 int yaml_want_size(struct yaml *map, const char *key, int64_t *out, struct error *);
 /* A scalar or a list of scalars: a NULL-terminated vector that strv_free releases. */

@@ -158,6 +158,15 @@ int yaml_want_bool(struct yaml *map, const char *key, bool *out, struct error *e
     return 0;
 }
 
+int yaml_want_us(struct yaml *map, const char *key, int64_t *out, struct error *err)
+{
+    struct yaml *n = NULL;
+    int rc = present(map, key, YAML_SCALAR, &n, err);
+    if (rc <= 0)
+        return rc;
+    return units_duration_us(n->value, out, err) == 0 ? 0 : placed(n, key, err);
+}
+
 int yaml_want_ms(struct yaml *map, const char *key, int64_t *out, struct error *err)
 {
     struct yaml *n = NULL;

@@ -2,6 +2,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/limits.h"
+#include "common/base/units.h"
 
 static struct handler_def *add(struct handler_defs *defs)
 {
@@ -52,6 +53,8 @@ static int parse_one(struct yaml *map, struct handler_def *d, struct error *err)
     if (exec + command + noop != 1)
         return yaml_error(map, err, "handler %s: needs exactly one of exec, command", d->name);
     d->kind = exec ? HANDLER_EXEC : command ? HANDLER_COMMAND : HANDLER_NOOP;
+    if (noop && yaml_want_us(map, "noop", &d->noop_us, err) != 0)
+        return -1;
     if (!noop && parse_argv(map, exec ? "exec" : "command", d, err) != 0)
         return -1;
     if (yaml_want_ms(map, "start_timeout", &d->start_timeout_ms, err) != 0 || yaml_want_int(map, "window", 1, 4096, &d->window, err) != 0)
@@ -90,9 +93,9 @@ int handler_defs_add(struct handler_defs *defs, const char *assignment, struct e
         return error_set(err, ERR_USAGE, 0, "--handler %s is given twice", name);
     struct handler_def *d = add(defs);
     d->name = xstrdup(name);
-    if (strcmp(eq + 1, "noop:") == 0) {
+    if (strncmp(eq + 1, "noop:", 5) == 0) {
         d->kind = HANDLER_NOOP;
-        return 0;
+        return eq[6] == '\0' || units_duration_us(eq + 6, &d->noop_us, err) == 0 ? 0 : error_prefix(err, "--handler %s", name);
     }
     size_t count = 0;
     d->kind = HANDLER_EXEC;

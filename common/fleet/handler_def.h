@@ -13,13 +13,14 @@ struct handler_def {
     char *dir;                /* working directory; NULL: ours */
     int64_t start_timeout_ms; /* 60 s */
     int64_t window;           /* items one exec child works on at once; 1 */
+    int64_t noop_us;          /* noop: what an item takes; below a millisecond it is work, from there on it is waiting */
 };
 struct handler_defs { struct handler_def *v; size_t count; };
 
 /* {predict: {exec: [...], start_timeout: 120s, window: 8, env: {A: b}}}; an exec or command given as a string is split as a shell does.
  * dir: where relative programs and the children live. */
 int handler_defs_parse(struct yaml *map, const char *dir, struct handler_defs *, struct error *);
-/* NAME=COMMAND LINE; "NAME=noop:" is the built-in one that answers every item without rows. */
+/* NAME=COMMAND LINE; "NAME=noop:" is the built-in one that answers every item without rows, "NAME=noop:50ms" after that time. In YAML {noop: 50ms}. */
 int handler_defs_add(struct handler_defs *, const char *assignment, struct error *);
 const struct handler_def *handler_defs_find(const struct handler_defs *, const char *name);
 void handler_defs_free(struct handler_defs *);

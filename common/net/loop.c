@@ -25,6 +25,11 @@ int64_t loop_wall_us(struct loop *l)
     return l->ops->wall_us(l);
 }
 
+void loop_spend(struct loop *l, int64_t us)
+{
+    l->ops->spend(l, us);
+}
+
 struct event_base *loop_base(struct loop *l)
 {
     return l->base;

@@ -61,6 +61,16 @@ static int64_t event_wall_us(struct loop *l)
     return clock_us(CLOCK_REALTIME);
 }
 
+static void event_spend(struct loop *l, int64_t us)
+{
+    (void)l;
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((now.tv_sec - start.tv_sec) * INT64_C(1000000000) + now.tv_nsec - start.tv_nsec < us * 1000);
+}
+
 static struct timeval timeval_of(int64_t us)
 {
     us = i64_min(us, LONGEST_WAIT_US);
@@ -146,6 +156,7 @@ static const struct loop_ops event_ops = {
     .free = event_loop_free,
     .now_us = event_now_us,
     .wall_us = event_wall_us,
+    .spend = event_spend,
     .turn = event_turn,
     .timer_init = event_timer_init,
     .timer_arm = event_timer_arm,

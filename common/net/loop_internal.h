@@ -27,6 +27,7 @@ struct loop_ops {
     void (*free)(struct loop *);
     int64_t (*now_us)(struct loop *);
     int64_t (*wall_us)(struct loop *);
+    void (*spend)(struct loop *, int64_t us);
     /* Waits for what comes first, at most max_wait_us (TURN_FOREVER: without limit), and runs all that is due. */
     enum turn (*turn)(struct loop *, int64_t max_wait_us);
     void (*timer_init)(struct timer *);

@@ -105,6 +105,11 @@ static int64_t virtual_wall_us(struct loop *l)
     return of(l)->wall_at_zero_us + of(l)->now_us;
 }
 
+static void virtual_spend(struct loop *l, int64_t us)
+{
+    of(l)->now_us += us;
+}
+
 static void jump(struct loop_virtual *v, int64_t to_us)
 {
     v->turns_at_now = to_us > v->now_us ? 0 : v->turns_at_now + 1;
@@ -144,6 +149,7 @@ static const struct loop_ops virtual_ops = {
     .free = virtual_free,
     .now_us = virtual_now_us,
     .wall_us = virtual_wall_us,
+    .spend = virtual_spend,
     .turn = virtual_turn,
     .timer_init = virtual_timer_init,
     .timer_arm = virtual_timer_arm,
