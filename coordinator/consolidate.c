@@ -209,13 +209,13 @@ static void turn(void *arg)
 static void prepare(struct consolidate *c, const struct consolidate_options *o)
 {
     struct bq_ref side;
-    bool beside = side_needed(o->fold, o->cut) && c->record->mode != WRITE_NONE;
+    bool beside = side_needed(&o->of) && c->record->mode != WRITE_NONE;
     side_ref(c->record, c->cut, &side);
-    int rc = cut_text_make(c->record, o->fold, o->cut, beside ? &side : NULL, &c->text, &c->impossible);
+    int rc = cut_text_make(&o->of, beside ? &side : NULL, &c->text, &c->impossible);
     c->nothing = rc == 1;
     if (rc == 0 && beside) {
         c->step = STEP_SIDE;
-        c->side = side_start(&c->world, c->record, o->fold, o->cut, on_side, c);
+        c->side = side_start(&c->world, &o->of, on_side, c);
         return;
     }
     bool waits = rc == 0 && o->wait_ms > 0;
@@ -226,8 +226,8 @@ static void prepare(struct consolidate *c, const struct consolidate_options *o)
 struct consolidate *consolidate_start(const struct consolidate_options *o, consolidate_cb *cb, void *arg)
 {
     struct consolidate *c = xcalloc(1, sizeof(*c));
-    *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->record, .cut = o->cut->number, .last = o->cut->last,
-                              .first_try = o->first_try, .cb = cb, .arg = arg};
+    *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->of.record, .cut = o->of.cut->number,
+                              .last = o->of.cut->last, .first_try = o->first_try, .cb = cb, .arg = arg};
     record_meaning(c->record, c->meaning);
     c->timer = timer_new(c->world.loop, turn, c);
     prepare(c, o);

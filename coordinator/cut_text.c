@@ -2,11 +2,29 @@
 
 #include "common/base/log.h"
 
-/* What sql_consolidate wants, gathered from the fold. */
+struct cut_part cut_part(const struct cut_of *of, size_t i)
+{
+    int age = (int)(of->adopted_count - i);
+    if (i == 0)
+        return (struct cut_part){.record = of->record, .fold = of->fold, .cut = of->cut - of->fold->cuts, .age = age};
+    return (struct cut_part){.record = of->adopted[i - 1].record, .fold = of->adopted[i - 1].fold, .cut = LOAD_UNCUT, .age = age};
+}
+
+void cut_load_name(char out[CUT_LOAD_SIZE], const struct cut_of *of, const struct cut_part *part, const struct fold_load *l)
+{
+    if (of->adopted_count == 0)
+        snprintf(out, CUT_LOAD_SIZE, "%s", l->id);
+    else
+        snprintf(out, CUT_LOAD_SIZE, "%d/%s", part->age, l->id);
+}
+
+/* What sql_consolidate wants, gathered from the folds. */
 struct gathered {
     struct sql_load *loads; size_t load_count;
     struct sql_exclusion *exclusions; size_t exclusion_count;
     struct bq_ref *shards; size_t shard_count;
+    int *ages;                        /* of the shards */
+    char (*names)[CUT_LOAD_SIZE];     /* of the loads */
     bool has_range; int64_t lo, hi;
 };
 
@@ -15,6 +33,8 @@ static void gathered_free(struct gathered *g)
     free(g->loads);
     free(g->exclusions);
     free(g->shards);
+    free(g->ages);
+    free(g->names);
 }
 
 static void widen(struct gathered *g, const struct fold_load *l)
@@ -27,27 +47,53 @@ static void widen(struct gathered *g, const struct fold_load *l)
     g->hi = i64_max(g->hi, l->range_hi);
 }
 
-/* In the log's order, so that every coordinator makes the same text. */
-static void gather(struct gathered *g, const struct record *r, const struct fold *f, const struct fold_cut *cut)
+static void gather_load(struct gathered *g, const struct cut_of *of, const struct cut_part *part, const struct fold_load *l, int shard)
 {
-    int64_t at = cut - f->cuts;
-    *g = (struct gathered){.has_range = r->partition_column[0] != '\0', .lo = INT64_MAX, .hi = INT64_MIN};
-    g->loads = xcalloc((size_t)cut->loads + 1, sizeof(*g->loads));
-    g->exclusions = xcalloc(f->exclusion_count + 1, sizeof(*g->exclusions));
-    g->shards = xcalloc(f->shard_count + 1, sizeof(*g->shards));
+    const struct fold *f = part->fold;
+    char *name = g->names[g->load_count];
+    cut_load_name(name, of, part, l);
+    g->loads[g->load_count++] = (struct sql_load){.id = name, .rows = l->rows, .shard = shard};
+    for (size_t x = 0; x < l->exclusion_count; x++)
+        g->exclusions[g->exclusion_count++] = (struct sql_exclusion){.load = name, .item = f->exclusions[l->first_exclusion + x].item};
+    widen(g, l);
+}
+
+static void gather_part(struct gathered *g, const struct cut_of *of, const struct cut_part *part)
+{
+    const struct fold *f = part->fold;
     AUTO(free_ptr) int *place = xcalloc(f->shard_count + 1, sizeof(*place)); /* of a shard among those used, plus one */
     for (size_t i = 0; i < f->load_count; i++) {
         const struct fold_load *l = &f->loads[i];
-        if (l->cut != at)
+        if (l->cut != part->cut)
             continue;
         if (place[l->shard] == 0) {
-            record_shard_ref(r, f->shards[l->shard].incarnation, &g->shards[g->shard_count]);
+            record_shard_ref(part->record, f->shards[l->shard].incarnation, &g->shards[g->shard_count]);
+            g->ages[g->shard_count] = part->age;
             place[l->shard] = (int)++g->shard_count;
         }
-        g->loads[g->load_count++] = (struct sql_load){.id = l->id, .rows = l->rows, .shard = place[l->shard] - 1};
-        for (size_t x = 0; x < l->exclusion_count; x++)
-            g->exclusions[g->exclusion_count++] = (struct sql_exclusion){.load = l->id, .item = f->exclusions[l->first_exclusion + x].item};
-        widen(g, l);
+        gather_load(g, of, part, l, place[l->shard] - 1);
+    }
+}
+
+/* In the logs' order, so that every coordinator makes the same text. */
+static void gather(struct gathered *g, const struct cut_of *of)
+{
+    *g = (struct gathered){.has_range = of->record->partition_column[0] != '\0', .lo = INT64_MAX, .hi = INT64_MIN};
+    size_t loads = 0, exclusions = 0, shards = 0;
+    for (size_t k = 0; k <= of->adopted_count; k++) {
+        struct cut_part part = cut_part(of, k);
+        loads += part.fold->load_count;
+        exclusions += part.fold->exclusion_count;
+        shards += part.fold->shard_count;
+    }
+    g->loads = xcalloc(loads + 1, sizeof(*g->loads));
+    g->names = xcalloc(loads + 1, sizeof(*g->names));
+    g->exclusions = xcalloc(exclusions + 1, sizeof(*g->exclusions));
+    g->shards = xcalloc(shards + 1, sizeof(*g->shards));
+    g->ages = xcalloc(shards + 1, sizeof(*g->ages));
+    for (size_t k = 0; k <= of->adopted_count; k++) {
+        struct cut_part part = cut_part(of, k);
+        gather_part(g, of, &part);
     }
     g->has_range = g->has_range && g->load_count > 0;
 }
@@ -99,8 +145,9 @@ static void digest(const struct gathered *g, const struct record *r, const struc
     buf_free(&b);
 }
 
-static int write_text(struct gathered *g, const struct record *r, const struct fold_cut *cut, const struct bq_ref *side, struct cut_text *t, struct error *err)
+static int write_text(struct gathered *g, const struct cut_of *of, const struct bq_ref *side, struct cut_text *t, struct error *err)
 {
+    const struct record *r = of->record;
     for (size_t i = 0; i < g->load_count; i++)
         t->rows += g->loads[i].rows;
     if (r->mode == WRITE_NONE || (g->load_count == 0 && r->mode != WRITE_REPLACE))
@@ -115,23 +162,22 @@ static int write_text(struct gathered *g, const struct record *r, const struct f
                         .keys = (const char *const *)r->keys, .key_count = r->key_count,
                         .order_by = (const char *const *)r->order_by, .order_count = r->order_count,
                         .insert_only = (const char *const *)r->insert_only, .insert_only_count = r->insert_only_count,
-                        .shards = g->shards, .shard_count = g->shard_count, .loads = g->loads, .load_count = g->load_count,
+                        .shards = g->shards, .shard_count = g->shard_count, .ages = of->adopted_count > 0 ? g->ages : NULL, .loads = g->loads, .load_count = g->load_count,
                         .exclusions = g->exclusions, .exclusion_count = g->exclusion_count, .side = side,
                         .partition_column = r->partition_column[0] ? r->partition_column : NULL,
                         .has_range = g->has_range, .range_lo = g->lo, .range_hi = g->hi};
     int rc = sql_consolidate(&c, &t->sql, &t->params, err);
     if (rc == 0)
-        digest(g, r, cut, t);
+        digest(g, r, of->cut, t);
     return rc;
 }
 
-int cut_text_make(const struct record *r, const struct fold *f, const struct fold_cut *cut, const struct bq_ref *side, struct cut_text *t,
-                  struct error *err)
+int cut_text_make(const struct cut_of *of, const struct bq_ref *side, struct cut_text *t, struct error *err)
 {
     *t = (struct cut_text){.sql = BUF_INIT(LIMIT_SQL + 4096)};
     struct gathered g;
-    gather(&g, r, f, cut);
-    int rc = write_text(&g, r, cut, side, t, err);
+    gather(&g, of);
+    int rc = write_text(&g, of, side, t, err);
     gathered_free(&g);
     return rc;
 }

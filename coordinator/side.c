@@ -19,15 +19,18 @@ struct side {
     void *arg;
 };
 
-bool side_needed(const struct fold *f, const struct fold_cut *cut)
+bool side_needed(const struct cut_of *of)
 {
-    int64_t at = cut - f->cuts, exclusions = 0;
-    if (cut->loads > LIMIT_PARAM_LOADS)
-        return true;
-    for (size_t i = 0; i < f->load_count; i++)
-        if (f->loads[i].cut == at)
-            exclusions += (int64_t)f->loads[i].exclusion_count;
-    return exclusions > LIMIT_PARAM_LOADS;
+    int64_t loads = 0, exclusions = 0;
+    for (size_t k = 0; k <= of->adopted_count; k++) {
+        struct cut_part part = cut_part(of, k);
+        for (size_t i = 0; i < part.fold->load_count; i++)
+            if (part.fold->loads[i].cut == part.cut) {
+                loads++;
+                exclusions += (int64_t)part.fold->loads[i].exclusion_count;
+            }
+    }
+    return loads > LIMIT_PARAM_LOADS || exclusions > LIMIT_PARAM_LOADS;
 }
 
 void side_ref(const struct record *r, int64_t cut, struct bq_ref *out)
@@ -42,17 +45,30 @@ static int add_row(struct side *s, const char *kind, const char *load, int64_t n
     return buf_printf(&s->rows, "{\"kind\":\"%s\",\"load\":\"%s\",\"number\":\"%" PRId64 "\"}\n", kind, load, number);
 }
 
-static int add_rows(struct side *s, const struct fold *f, const struct fold_cut *cut)
+static int add_rows_of(struct side *s, const struct cut_of *of, const struct cut_part *part)
 {
+    const struct fold *f = part->fold;
     for (size_t i = 0; i < f->load_count; i++) {
         const struct fold_load *l = &f->loads[i];
-        if (l->cut != cut - f->cuts)
+        char name[CUT_LOAD_SIZE];
+        if (l->cut != part->cut)
             continue;
-        if (add_row(s, "load", l->id, l->rows) != 0)
+        cut_load_name(name, of, part, l);
+        if (add_row(s, "load", name, l->rows) != 0)
             return -1;
         for (size_t x = 0; x < l->exclusion_count; x++)
-            if (add_row(s, "exclusion", l->id, f->exclusions[l->first_exclusion + x].item) != 0)
+            if (add_row(s, "exclusion", name, f->exclusions[l->first_exclusion + x].item) != 0)
                 return -1;
+    }
+    return 0;
+}
+
+static int add_rows(struct side *s, const struct cut_of *of)
+{
+    for (size_t k = 0; k <= of->adopted_count; k++) {
+        struct cut_part part = cut_part(of, k);
+        if (add_rows_of(s, of, &part) != 0)
+            return -1;
     }
     return 0;
 }
@@ -109,12 +125,12 @@ static void too_many(void *arg)
     s->cb(s->arg, &err, true);
 }
 
-struct side *side_start(const struct world *world, const struct record *r, const struct fold *f, const struct fold_cut *cut, side_cb *cb, void *arg)
+struct side *side_start(const struct world *world, const struct cut_of *of, side_cb *cb, void *arg)
 {
     struct side *s = xcalloc(1, sizeof(*s));
-    *s = (struct side){.world = *world, .record = r, .cut = cut->number, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
-    side_ref(r, cut->number, &s->ref);
-    if (add_rows(s, f, cut) != 0) {
+    *s = (struct side){.world = *world, .record = of->record, .cut = of->cut->number, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
+    side_ref(of->record, s->cut, &s->ref);
+    if (add_rows(s, of) != 0) {
         s->timer = timer_new(world->loop, too_many, s);
         timer_set(s->timer, 0);
         return s;

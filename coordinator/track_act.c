@@ -270,7 +270,7 @@ static int64_t consolidate_next(struct track *t)
         on_consolidated(t, &err);
         return NO_HURRY_MS;
     }
-    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .record = t->record, .fold = t->fold, .cut = cut,
+    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut},
                                     .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0};
     t->consolidate = consolidate_start(&o, on_consolidated, t);
     track_moved(t);

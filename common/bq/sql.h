@@ -21,6 +21,9 @@ struct sql_cut {
     const char *const *order_by; size_t order_count;
     const char *const *insert_only; size_t insert_only_count;
     const struct bq_ref *shards; size_t shard_count;
+    /* Of each shard, where some are an adopted run's: on equal keys and equal order_by the rows of the greater age win. Loads (and exclusions) are then
+     * named "AGE/ID": a worker that served both runs numbers its loads anew for each. NULL: all are of one run. */
+    const int *ages;
     const struct sql_load *loads; size_t load_count;
     const struct sql_exclusion *exclusions; size_t exclusion_count;
     const struct bq_ref *side;         /* loads and exclusions as a table instead (kind STRING, load STRING, number INT64); NULL: parameters */
@@ -30,7 +33,7 @@ struct sql_cut {
 };
 /*
  * One statement: MERGE (merge, replace), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
- * Equal keys: the greatest order_by wins (NULLs last), then the greatest item, then the greatest row; with keys also for append and replace. A row never
+ * Equal keys: the greatest order_by wins (NULLs last), then the greatest age, then the greatest item, then the greatest row; with keys also for append and replace. A row never
  * replaces one in the target that ranks higher by order_by; on a tie it does. Without loads: merge and append have nothing to do (returns 1), replace empties.
  * 0, 1, or -1 with ERR_USAGE (a key of a type that cannot be one; reason "sqlTooLong": fold the shards first). A load that has not its rows makes the
  * job fail with reason "staging". With `side`, its contents are checked against loads and exclusions, which must be given as well.

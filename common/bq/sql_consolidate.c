@@ -125,6 +125,7 @@ static void put_rank(struct text *t)
             put_text(t, " DESC NULLS LAST, ");
         }
     }
+    put_text(t, cut->ages ? "bqfleet_r.bqfleet_age DESC, " : "");
     put_text(t, "bqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank");
 }
 
@@ -177,7 +178,11 @@ static void put_staged(struct text *t)
     for (size_t i = 0; i < cut->shard_count; i++) {
         put_text(t, i ? "      UNION ALL SELECT " : "      SELECT ");
         put_columns(t, "");
-        put_text(t, ", bqfleet_item, bqfleet_row, bqfleet_load FROM ");
+        put_text(t, ", bqfleet_item, bqfleet_row, ");
+        if (cut->ages)
+            put(t, "CONCAT('%d/', bqfleet_load) AS bqfleet_load, %d AS bqfleet_age FROM ", cut->ages[i], cut->ages[i]);
+        else
+            put_text(t, "bqfleet_load FROM ");
         put_ref(t, &cut->shards[i]);
         put_text(t, "\n");
     }

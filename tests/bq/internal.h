@@ -80,6 +80,7 @@ struct stmt {
     struct bq_ref target;
     struct names columns, types, keys, on, set;
     struct bq_ref *shards; size_t shard_count;
+    int *ages;                /* of the shards; NULL: loads are named plainly */
     bool by_side, exclusions, guarded;
     struct bq_ref side;
     struct term *order; size_t order_count;

@@ -18,7 +18,7 @@ struct shard {
     size_t *columns;       /* where the statement's columns are in it */
     size_t item, row, load;
 };
-struct src { const struct row *row; const struct shard *shard; int64_t item, number; };
+struct src { const struct row *row; const struct shard *shard; int64_t item, number; int age; };
 
 struct run {
     struct bqmodel *m;

@@ -154,7 +154,8 @@ static bool rank(struct parser *in)
 {
     if (!is(in, "PARTITION BY ") || !column_list(in, "bqfleet_r.", &in->s->keys) || !is(in, " ORDER BY "))
         return false;
-    while (!is(in, "bqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank"))
+    const char *age = in->s->ages ? "bqfleet_r.bqfleet_age DESC, " : "";
+    while (!is_fmt(in, "%sbqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank", age))
         if (!term(in))
             return false;
     return true;
@@ -185,6 +186,23 @@ static bool loads(struct parser *in)
     return is(in, "L.load, L.number AS wanted FROM ") && ref(in, &in->s->side) && is(in, " AS L WHERE L.kind = 'load'),\n");
 }
 
+/* The load's name as the statement knows it: with the shard's age before it, in all of them or in none. */
+static bool load_name(struct parser *in)
+{
+    struct stmt *s = in->s;
+    size_t i = s->shard_count;
+    if (is(in, "bqfleet_load FROM "))
+        return s->ages == NULL;
+    if (!is(in, "CONCAT('") || (i > 0 && s->ages == NULL))
+        return false;
+    s->ages = xreallocarray(s->ages, i + 1, sizeof(*s->ages));
+    char *end = NULL;
+    s->ages[i] = (int)strtol(in->p, &end, 10);
+    bool digits = end > in->p && *in->p >= '0' && *in->p <= '9';
+    in->p = end;
+    return digits && is_fmt(in, "/', bqfleet_load) AS bqfleet_load, %d AS bqfleet_age FROM ", s->ages[i]);
+}
+
 static bool staged(struct parser *in)
 {
     struct stmt *s = in->s;
@@ -192,7 +210,7 @@ static bool staged(struct parser *in)
         return false;
     while (is(in, s->shard_count ? "      UNION ALL SELECT " : "      SELECT ")) {
         s->shards = xreallocarray(s->shards, s->shard_count + 1, sizeof(*s->shards));
-        if (!columns(in, "") || !is(in, ", bqfleet_item, bqfleet_row, bqfleet_load FROM ") || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
+        if (!columns(in, "") || !is(in, ", bqfleet_item, bqfleet_row, ") || !load_name(in) || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
             return false;
     }
     return s->shard_count > 0 &&

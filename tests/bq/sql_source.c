@@ -278,6 +278,8 @@ static void take_ranked(struct run *r, struct entry **best, struct src row)
     src_terms(r, other, b);
     int order = terms_compare(r, a, b);
     if (order == 0)
+        order = row.age - other->age;
+    if (order == 0)
         order = row.item != other->item ? (row.item > other->item) - (row.item < other->item) : (row.number > other->number) - (row.number < other->number);
     if (order > 0)
         *other = row;
@@ -288,10 +290,10 @@ static int64_t integer(const struct cell *c)
     return c->text ? strtoll(c->text, NULL, 10) : INT64_MIN;
 }
 
-static bool excluded(const struct run *r, const struct cell *load, int64_t item)
+static bool excluded(const struct run *r, const char *load, int64_t item)
 {
     struct buf key = BUF_INIT(8192);
-    buf_xprintf(&key, "%s|%" PRId64, load->text, item);
+    buf_xprintf(&key, "%s|%" PRId64, load, item);
     bool yes = entry_find(r->excluded, key.data, key.len) != NULL;
     buf_free(&key);
     return yes;
@@ -304,12 +306,13 @@ static void gather(struct run *r)
         const struct shard *sh = &r->shards[i];
         for (size_t k = 0; k < sh->table->count; k++) {
             const struct row *row = sh->table->rows[k];
-            const struct cell *load = &row->cells[sh->load];
-            struct entry *e = load->text ? entry_find(r->loads, load->text, load->len) : NULL;
+            const struct cell *cell = &row->cells[sh->load];
+            AUTO(free_ptr) char *load = cell->text == NULL ? NULL : r->s->ages ? xasprintf("%d/%s", r->s->ages[i], cell->text) : xstrndup(cell->text, cell->len);
+            struct entry *e = load ? entry_find(r->loads, load, strlen(load)) : NULL;
             if (e == NULL)
                 continue;
             e->found++;
-            struct src src = {row, sh, integer(&row->cells[sh->item]), integer(&row->cells[sh->row])};
+            struct src src = {row, sh, integer(&row->cells[sh->item]), integer(&row->cells[sh->row]), r->s->ages ? r->s->ages[i] : 0};
             if (r->s->exclusions && excluded(r, load, src.item))
                 continue;
             if (r->s->keys.count > 0)

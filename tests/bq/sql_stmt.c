@@ -35,6 +35,7 @@ void stmt_free(struct stmt *s)
         free(s->order[i].column);
     free(s->order);
     free(s->shards);
+    free(s->ages);
     free(s->part_column);
     free(s->fence.token);
     free(s->error);

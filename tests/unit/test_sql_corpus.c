@@ -42,7 +42,7 @@ struct kase { /* one statement: what differs from a merge on k of two loads in o
     const char *table;               /* "target" when NULL */
     const char *keys, *order, *keep; /* comma separated */
     int shards, loads;
-    bool exclusions, side, fence;
+    bool exclusions, side, fence, ages;
     const char *partition;
     int64_t lo, hi;
 };
@@ -86,6 +86,12 @@ static const struct kase kases[] = {
      .exclusions = true, .side = true, .fence = true, .partition = "k_date", .lo = 19000, .hi = 19999},
     {"merge_exotic", WRITE_MERGE, "exotic", "k", .order = "span", .shards = 1, .loads = 1},
     {"merge_narrow", WRITE_MERGE, "narrow", "k", .order = "v", .shards = 1, .loads = 1},
+    {"merge_adopted", WRITE_MERGE, .keys = "k", .shards = 3, .loads = 4, .ages = true},
+    {"merge_adopted_everything", WRITE_MERGE, .keys = "k,k_date", .order = "created_at,score", .keep = "j", .shards = 3, .loads = 4,
+     .exclusions = true, .side = true, .fence = true, .partition = "k_date", .lo = 19000, .hi = 19999, .ages = true},
+    {"append_adopted", WRITE_APPEND, .shards = 2, .loads = 3, .exclusions = true, .ages = true},
+    {"append_keys_adopted", WRITE_APPEND, .keys = "k", .order = "score", .shards = 2, .loads = 3, .ages = true},
+    {"replace_adopted", WRITE_REPLACE, .keys = "k", .shards = 2, .loads = 3, .exclusions = true, .ages = true},
     {"append", WRITE_APPEND, .shards = 1, .loads = 2},
     {"append_two_shards", WRITE_APPEND, .shards = 2, .loads = 2},
     {"append_exclusions", WRITE_APPEND, .shards = 2, .loads = 2, .exclusions = true},
@@ -141,6 +147,7 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
 {
     static const struct sql_load loads[] = {{"r1-a-0", 10, 0}, {"r1-a-1", 2, 0}, {"r1-b-0", 7, 1}, {"r1-c-0", 1, 2}};
     static const struct sql_exclusion exclusions[] = {{"r1-a-1", 3}, {"r1-b-0", 5000000000}};
+    static const int ages[] = {1, 0, 0};
     const char *table = k->table ? k->table : "target";
     AUTO(schema_free_auto) struct schema *schema = schema_of(table);
     struct bq_ref into = target, shards[8];
@@ -157,7 +164,7 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
         .key_count = split(k->keys, copies[0], sizeof(copies[0]), keys),
         .order_count = split(k->order, copies[1], sizeof(copies[1]), order),
         .insert_only_count = split(k->keep, copies[2], sizeof(copies[2]), keep),
-        .shards = shards, .shard_count = (size_t)k->shards, .loads = loads, .load_count = (size_t)k->loads,
+        .shards = shards, .shard_count = (size_t)k->shards, .ages = k->ages ? ages : NULL, .loads = loads, .load_count = (size_t)k->loads,
         .exclusions = exclusions, .exclusion_count = k->exclusions ? ARRAY_LEN(exclusions) : 0,
         .side = k->side ? &side_table : NULL, .fence = k->fence ? FENCE : NULL,
         .partition_column = k->partition, .has_range = k->partition != NULL, .range_lo = k->lo, .range_hi = k->hi,
