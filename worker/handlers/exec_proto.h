@@ -1,13 +1,12 @@
 #ifndef BQF_WORKER_HANDLERS_EXEC_PROTO_H
 #define BQF_WORKER_HANDLERS_EXEC_PROTO_H
 
-#include "common/base/buf.h"
 #include "common/base/doc.h"
+#include "common/base/json.h"
 #include "worker/core.h"
 
 /* The lines of the exec protocol. Pure. Answers are taken apart in one pass without building a document: rows stay bytes. */
 
-struct span { const char *p; size_t n; };
 struct answer {
     bool has_item; int64_t item;
     bool ready, done;
@@ -25,7 +24,5 @@ enum answer_error answer_error(struct span error, char **text);
 /* Lines for the child. Each ends in a line break. Without ceiling trouble: out's must be above LIMIT_PAYLOAD and LIMIT_KEY, escaped. */
 void proto_hello(struct buf *out, const struct record *);
 void proto_item(struct buf *out, const struct item *, int64_t deadline_ms);
-/* The bytes as a JSON string; what is no UTF-8 becomes U+FFFD. */
-void proto_string(struct buf *out, const char *p, size_t n);
 
 #endif
