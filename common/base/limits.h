@@ -65,11 +65,14 @@
 #define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
 #define LIMIT_SPEC (4 * 1024 * 1024)      /* bytes of a YAML spec */
 #define LIMIT_SQL (1024 * 1024)           /* bytes of a statement: BigQuery's own limit */
+#define LIMIT_PERMIT_SQL 4096             /* bytes of a permit's statement */
 
 /* Waits, in milliseconds */
 #define WAIT_ALIVE_EVERY 10000            /* a submitter's alive messages */
 #define WAIT_ABANDON 300000               /* a submitter silent for so long is given up */
 #define WAIT_SECOND_COORDINATOR 30000     /* before a second coordinator inserts the same job */
+#define WAIT_PERMIT_LEASE 60000           /* a permit that is not renewed, before others may take it */
+#define WAIT_PERMIT_QUANTUM 4000          /* a permit held while work waits here, before others get their turn */
 #define WAIT_COMMIT_EVERY 250             /* offset commits */
 #define WAIT_PRESENCE_EVERY 10000         /* a worker's state on the workers topic */
 #define WAIT_MANIFEST 50                  /* items without rows, for others that share their manifest */

@@ -1,0 +1,186 @@
+#include "common/bq/permits_internal.h"
+
+#include "common/base/log.h"
+
+void permits_lost(struct permits *p)
+{
+    log_line(LOG_INFO, &(struct log_ctx){.job = p->named}, "the permit in slot %d of %s is lost", p->slot, p->o.table.table);
+    p->held = false;
+    timer_stop(p->renew);
+}
+
+static void renew_later(struct permits *p)
+{
+    timer_set(p->renew, p->o.lease_ms / 3 * US_PER_MS);
+}
+
+/* The answer to a statement about a permit that we hold. False: it is not told, or not ours any more; what follows was arranged. */
+static bool kept(struct permits *p, const struct bq_job_result *r)
+{
+    p->job = NULL;
+    if (r->err != NULL && r->decided && r->err->kind != ERR_RETRY && r->err->kind != ERR_QUOTA) {
+        permits_lost(p); /* it runs out by itself */
+        permits_refuse_all(p, r->err);
+        return false;
+    }
+    if (r->err != NULL) {
+        p->unsure = true;
+        p->held = false;
+        permits_troubled(p, r->err);
+        return false;
+    }
+    p->failures = 0;
+    p->trouble[0] = '\0';
+    if (permits_changed_one(r))
+        return true;
+    permits_lost(p);
+    p->step = REST;
+    permits_next(p);
+    return false;
+}
+
+static void give(struct permits *p, struct permit_use *u)
+{
+    TAILQ_REMOVE(&p->wishes, u, link);
+    u->list = NULL;
+    p->used = u;
+    p->step = USE;
+    p->grant = (struct permit_grant){.slot = p->slot, .token = p->token};
+    renew_later(p);
+    u->cb(u->arg, &p->grant, NULL);
+}
+
+static void on_named(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    if (!kept(p, r))
+        return;
+    struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    p->step = REST;
+    if (u != NULL && strcmp(u->job, p->named) == 0)
+        give(p, u);
+    else
+        permits_next(p);
+}
+
+static void keep(struct permits *p, const char *purpose, const char *word, bq_job_cb *cb)
+{
+    struct permit_change change = {.slot = p->slot, .token = p->token, .job = p->named, .purpose = purpose, .lease_ms = p->o.lease_ms};
+    permits_start(p, PERMIT_KEEP, &change, word, p->token, p->seq++, 0, cb);
+}
+
+void permits_name(struct permits *p)
+{
+    const struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    p->step = NAME;
+    timer_stop(p->renew);
+    snprintf(p->named, sizeof(p->named), "%s", u->job);
+    keep(p, u->purpose, "name", on_named);
+}
+
+static void on_renewed(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    p->job = NULL;
+    bool bad = r->err != NULL || !permits_changed_one(r);
+    if (r->err == NULL && bad)
+        permits_lost(p);
+    else if (p->held)
+        renew_later(p); /* with an error, too: the fence knows whether it is still ours */
+    if (p->step == SETTLE && bad && !p->held) {
+        bq_call_cancel(p->call);
+        p->call = NULL;
+        timer_stop(p->timer);
+        p->step = REST;
+    }
+    if (p->step == REST)
+        permits_next(p);
+}
+
+void permits_renew(void *arg)
+{
+    struct permits *p = arg;
+    if (p->job == NULL && p->held && (p->step == USE || p->step == SETTLE))
+        keep(p, p->used ? p->used->purpose : "waits for the last holder's job", "renew", on_renewed);
+}
+
+static void on_released(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    p->job = NULL;
+    if (r->err != NULL) /* it runs out by itself */
+        log_warn("a permit of %s could not be released: %s", p->o.table.table, r->err->text);
+    p->held = false;
+    p->step = REST;
+    if (TAILQ_EMPTY(&p->wishes))
+        permits_next(p);
+    else
+        permits_wait(p, LOOK_MOST_MS / 2); /* others have waited for it */
+}
+
+void permits_release(struct permits *p)
+{
+    p->step = RELEASE;
+    timer_stop(p->renew);
+    snprintf(p->last_token, sizeof(p->last_token), "%s", p->token);
+    struct permit_change change = {.slot = p->slot, .token = p->token};
+    permits_start(p, PERMIT_RELEASE, &change, "release", p->token, -1, 0, on_released);
+}
+
+/* --- the last holder's job ------------------------------------------------------------------------------------------------------------------ */
+
+static void settled(struct permits *p)
+{
+    p->orphan[0] = '\0';
+    bq_free(p->orphan_bq);
+    p->orphan_bq = NULL;
+    p->step = REST;
+    if (p->job == NULL)
+        permits_next(p);
+}
+
+static void on_orphan(void *arg, const struct bq_answer *a)
+{
+    struct permits *p = arg;
+    p->call = NULL;
+    if (a->err == NULL && a->doc == NULL) { /* no such try, and none after it: whoever inserts one now has no token */
+        settled(p);
+    } else if (a->err == NULL && strcmp(doc_str(a->doc, "status.state", ""), "DONE") == 0) {
+        p->orphan_try++;
+        permits_settle(p);
+    } else {
+        snprintf(p->trouble, sizeof(p->trouble), "%.250s", a->err ? a->err->text : "");
+        timer_set(p->timer, SETTLE_EVERY_MS * US_PER_MS);
+    }
+}
+
+void permits_settle(struct permits *p)
+{
+    char project[128] = "", location[64] = "", id[512];
+    const char *first = strchr(p->orphan, '/'), *second = first ? strchr(first + 1, '/') : NULL;
+    p->step = SETTLE;
+    if (second == NULL || first - p->orphan >= (ptrdiff_t)sizeof(project) || second - first > (ptrdiff_t)sizeof(location)) {
+        settled(p); /* not of our making */
+        return;
+    }
+    memcpy(project, p->orphan, (size_t)(first - p->orphan));
+    memcpy(location, first + 1, (size_t)(second - first - 1));
+    snprintf(id, sizeof(id), "%s_t%d", second + 1, p->orphan_try);
+    if (p->orphan_bq == NULL)
+        p->orphan_bq = bq_new_for(p->o.bq, project);
+    p->call = bq_job_get(p->orphan_bq, id, location[0] ? location : NULL, on_orphan, p);
+}
+
+
+void permits_held(struct permits *p)
+{
+    struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    p->step = REST;
+    renew_later(p);
+    if (p->orphan[0])
+        permits_settle(p);
+    else if (u != NULL && strcmp(u->job, p->named) == 0)
+        give(p, u);
+    else
+        permits_next(p);
+}

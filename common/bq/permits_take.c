@@ -1,0 +1,160 @@
+#include "common/bq/permits_internal.h"
+
+/* --- taking ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void hold(struct permits *p)
+{
+    p->held = true;
+    p->held_us = loop_now_us(p->loop);
+    p->failures = 0;
+    p->trouble[0] = '\0';
+    permits_held(p);
+}
+
+static void on_taken(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    struct sight *s = &p->sights[p->slot];
+    p->job = NULL;
+    bool theirs = r->err != NULL && strcmp(r->err->reason, "foreignJob") == 0;
+    bool over = r->err == NULL || (theirs && strcmp(doc_str(r->job, "status.state", ""), "DONE") == 0);
+    if (over)
+        s->tries = r->tries; /* if the row still has that token at the next look */
+    if (r->err == NULL && permits_changed_one(r)) {
+        hold(p);
+    } else if (r->err == NULL || theirs) {
+        permits_wait_turn(p);
+    } else {
+        p->unsure = !r->decided;
+        permits_troubled(p, r->err);
+    }
+}
+
+static void take(struct permits *p, const struct permit_row *row)
+{
+    const struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    p->step = TAKE;
+    p->slot = row->slot;
+    p->orphan_try = 0;
+    p->seq = 0;
+    /* Adaptive: while nobody else takes it in between, it is kept longer the next time. */
+    p->quantum_ms = strcmp(row->token, p->last_token) == 0 ? i64_min(p->quantum_ms * 2, p->o.quantum_ms * QUANTUM_GROWS) : p->o.quantum_ms;
+    id_new(p->token, loop_wall_ms(p->loop), p->o.rnd);
+    snprintf(p->orphan, sizeof(p->orphan), "%s", row->job);
+    snprintf(p->named, sizeof(p->named), "%s", row->job[0] ? row->job : u->job);
+    struct permit_change change = {.slot = row->slot, .seen_token = row->token, .seen_job = row->job, .token = p->token, .holder = p->o.holder,
+                                   .job = u->job, .purpose = u->purpose, .lease_ms = p->o.lease_ms};
+    permits_start(p, PERMIT_TAKE, &change, "take", row->token, -1, p->sights[row->slot].tries, on_taken);
+}
+
+/* Whether its time is over: by BigQuery's clock where it told us; else when it has stood there for a lease, unchanged. */
+static bool expired(const struct permits *p, const struct permit_row *row)
+{
+    if (row->expires_us == 0)
+        return true;
+    if (p->rows.server_ms > 0)
+        return (p->rows.server_ms - SKEW_MS) * US_PER_MS > row->expires_us;
+    return loop_now_us(p->loop) - p->sights[row->slot].since_us > (p->o.lease_ms + SKEW_MS) * US_PER_MS;
+}
+
+/* Remembers what it sees. The number of rows that may be used. */
+static int see(struct permits *p)
+{
+    int usable = 0;
+    for (size_t i = 0; i < p->rows.count; i++) {
+        const struct permit_row *row = &p->rows.v[i];
+        struct sight *s = &p->sights[row->slot];
+        usable += row->slot < p->o.slots;
+        if (strcmp(s->token, row->token) != 0)
+            s->tries = 0;
+        else if (s->expires_us == row->expires_us)
+            continue;
+        snprintf(s->token, sizeof(s->token), "%s", row->token);
+        s->expires_us = row->expires_us;
+        s->since_us = loop_now_us(p->loop);
+    }
+    return usable;
+}
+
+static const struct permit_row *pick(const struct permits *p)
+{
+    const struct permit_row *picked = NULL;
+    uint64_t count = 0;
+    for (size_t i = 0; i < p->rows.count; i++) {
+        const struct permit_row *row = &p->rows.v[i];
+        if (row->slot < p->o.slots && expired(p, row) && rnd_below(p->o.rnd, ++count) == 0)
+            picked = row;
+    }
+    return picked;
+}
+
+/* A statement's answer was lost, and its job could not be asked: the row says whether it is ours. */
+static bool is_ours(const struct permits *p)
+{
+    for (size_t i = 0; i < p->rows.count; i++)
+        if (p->rows.v[i].slot == p->slot && strcmp(p->rows.v[i].token, p->token) == 0 && p->rows.v[i].expires_us > 0)
+            return true;
+    return false;
+}
+
+static void on_made(void *arg, const struct error *err)
+{
+    struct permits *p = arg;
+    p->make = NULL;
+    p->step = REST;
+    if (err != NULL)
+        permits_troubled(p, err);
+    else
+        permits_look(p);
+}
+
+static void on_rows(void *arg, const struct bq_answer *a)
+{
+    struct permits *p = arg;
+    struct error err = ERROR_INIT;
+    p->call = NULL;
+    if (permits_rows(a, &p->rows, &err) != 0) {
+        permits_troubled(p, &err);
+        return;
+    }
+    p->step = REST;
+    int usable = see(p);
+    bool ours = p->unsure && is_ours(p);
+    p->unsure = false;
+    if (ours) {
+        p->named[0] = '\0'; /* whichever: the next wish is named anew */
+        hold(p);
+    } else if (TAILQ_EMPTY(&p->wishes)) {
+        permits_next(p);
+    } else if (usable < p->o.slots) {
+        p->step = MAKE;
+        p->make = permits_make_start(p->o.bq, &p->o.table, p->o.location, p->o.slots, on_made, p);
+    } else {
+        const struct permit_row *row = pick(p);
+        if (row != NULL)
+            take(p, row);
+        else
+            permits_wait_turn(p);
+    }
+}
+
+void permits_look(struct permits *p)
+{
+    p->step = READ;
+    p->call = permits_read(p->o.bq, &p->o.table, on_rows, p);
+}
+
+void permits_on_timer(void *arg)
+{
+    struct permits *p = arg;
+    if (p->step == SETTLE) {
+        permits_settle(p);
+        return;
+    }
+    p->step = REST;
+    if (p->unsure || (!p->held && !TAILQ_EMPTY(&p->wishes)))
+        permits_look(p);
+    else
+        permits_next(p);
+}
+
