@@ -47,7 +47,7 @@ def _library():
             ("topic_partition_list_add", c.POINTER(TopicPartition), parts, s, c.c_int32), ("committed", i, p, parts, i),
             ("assign", i, p, parts), ("consumer_poll", c.POINTER(RawMessage), p, i), ("message_destroy", None, p),
             ("message_headers", i, p, c.POINTER(p)), ("header_get_all", i, p, n, c.POINTER(s), c.POINTER(p), c.POINTER(n)),
-            ("consumer_close", i, p), ("flush", i, p, i), ("outq_len", i, p), ("queue_new", p, p), ("queue_destroy", None, p),
+            ("message_timestamp", c.c_int64, p, p), ("consumer_close", i, p), ("flush", i, p, i), ("outq_len", i, p), ("queue_new", p, p), ("queue_destroy", None, p),
             ("queue_poll", p, p, i), ("event_error", i, p), ("event_destroy", None, p), ("DeleteRecords_new", p, parts),
             ("DeleteRecords_destroy", None, p), ("DeleteRecords", None, p, c.POINTER(p), n, p, p),
             ("DeleteTopic_new", p, s), ("DeleteTopic_destroy", None, p), ("DeleteTopics", None, p, c.POINTER(p), n, p, p)):
@@ -140,6 +140,10 @@ class Kafka:
 
     def read(self, topic):
         """Every message there is at this moment, by partition and offset. A tombstone's value is None."""
+        return [message for _, message in self.read_timed(topic)]
+
+    def read_timed(self, topic):
+        """The same as (milliseconds since 1970, message)."""
         partitions, found, open_partitions = self.topics()[topic], [], 0
         with self._client(CONSUMER, group_id="tests", enable_partition_eof="true", enable_auto_commit="false", fetch_wait_max_ms=5) as rk:
             lib.rd_kafka_poll_set_consumer(rk)
@@ -157,13 +161,14 @@ class Kafka:
                 if message.err == END_OF_PARTITION:
                     open_partitions -= 1
                 elif not message.err:
-                    found.append(Message(message.partition, message.offset, bytes_at(message.key, message.key_len),
-                                         bytes_at(message.payload, message.len), self._headers(raw)))
+                    found.append((lib.rd_kafka_message_timestamp(raw, None),
+                                  Message(message.partition, message.offset, bytes_at(message.key, message.key_len),
+                                          bytes_at(message.payload, message.len), self._headers(raw))))
                 err = message.err if message.err != END_OF_PARTITION else 0
                 lib.rd_kafka_message_destroy(raw)
                 check(err, f"reading {topic}")
             lib.rd_kafka_consumer_close(rk)
-        return sorted(found, key=lambda m: (m.partition, m.offset))
+        return sorted(found, key=lambda pair: (pair[1].partition, pair[1].offset))
 
     @staticmethod
     def _headers(raw):
