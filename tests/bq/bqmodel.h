@@ -27,6 +27,7 @@ struct bqmodel_options {
     int mutating_at_once;  /* UPDATE, DELETE, MERGE running on one table: 2 */
     int mutating_queued;   /* pending besides; the next one fails at once: 20 */
     int page_rows;         /* rows of one answer at most: 10,000 */
+    int64_t session_ms;    /* a resumable session that nobody has used for so long is gone; 0: never */
     /* Rows that pass every check of ours and that BigQuery refuses all the same. NULL: those whose text contains "bqmodel-reject". */
     bool (*reject)(void *arg, const char *table, const char *line, size_t len);
     void *reject_arg;
@@ -72,6 +73,7 @@ struct bqmodel_counters {
     int64_t duplicates;      /* jobs.insert under an id that is taken */
     int64_t loads_at_once, dml_at_once; /* running, the most on one table */
     int64_t reruns;          /* of statements that lost a conflict */
+    int64_t sessions, sessions_deleted; /* resumable ones: begun, and ended by their owner's DELETE */
     int64_t faults;          /* that struck */
 };
 const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *);
@@ -87,7 +89,8 @@ enum bqmodel_fault_kind {
     BQMODEL_JOB_SLOW,     /* the job runs ms longer */
     BQMODEL_JOB_PENDING,  /* the job is pending ms longer */
     BQMODEL_KEEP_FEWER,   /* a resumable PUT: only `bytes` of its chunk are kept */
-    BQMODEL_SESSION_GONE, /* a resumable PUT: its session is no more; status 404 or 410 */
+    BQMODEL_CUT_CHUNK,    /* a resumable PUT: the connection drops after `bytes` of its chunk, which are kept */
+    BQMODEL_SESSION_GONE, /* a resumable PUT, also one that only asks: its session is no more; status 404 or 410. executed: what came was taken before */
 };
 struct bqmodel_fault {
     /* A piece of the id of the job concerned, or: for requests, of "METHOD path?query"; for jobs, of "LOAD p.d.t", "MERGE p.d.t"... "": all. */
@@ -98,7 +101,7 @@ struct bqmodel_fault {
     int status;            /* STATUS: 503; SESSION_GONE: 404 */
     const char *reason, *message;
     const char *body;      /* STATUS: instead of BigQuery's JSON: a proxy's page */
-    bool executed;         /* STATUS: the request was executed all the same */
+    bool executed;         /* STATUS, SESSION_GONE: the request was executed all the same */
     int64_t ms, bytes;
 };
 /* Texts are copied. The first that matches and is not spent or sparing strikes a request; kinds of jobs and of requests are looked for apart. */

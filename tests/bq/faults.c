@@ -40,7 +40,7 @@ static enum fault_group group_of(enum bqmodel_fault_kind kind)
 {
     switch (kind) {
     case BQMODEL_JOB_ERROR: case BQMODEL_JOB_SLOW: case BQMODEL_JOB_PENDING: return FAULT_JOB;
-    case BQMODEL_KEEP_FEWER: return FAULT_KEEP;
+    case BQMODEL_KEEP_FEWER: case BQMODEL_CUT_CHUNK: return FAULT_KEEP;
     case BQMODEL_SESSION_GONE: return FAULT_GONE;
     default: return FAULT_REQUEST;
     }
@@ -74,7 +74,7 @@ const struct bqmodel_fault *fault_take(struct bqmodel *m, enum fault_group group
 static const char *const kind_names[] = {
     [BQMODEL_LOSE_REPLY] = "lose_reply", [BQMODEL_DROP_BEFORE] = "drop_before", [BQMODEL_STATUS] = "status", [BQMODEL_DELAY] = "delay",
     [BQMODEL_JOB_ERROR] = "job_error", [BQMODEL_JOB_SLOW] = "job_slow", [BQMODEL_JOB_PENDING] = "job_pending",
-    [BQMODEL_KEEP_FEWER] = "keep_fewer", [BQMODEL_SESSION_GONE] = "session_gone",
+    [BQMODEL_KEEP_FEWER] = "keep_fewer", [BQMODEL_CUT_CHUNK] = "cut_chunk", [BQMODEL_SESSION_GONE] = "session_gone",
 };
 
 int bqmodel_fault_doc(struct bqmodel *m, const doc *d, struct error *err)

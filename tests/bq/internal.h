@@ -228,6 +228,7 @@ struct fault {
 TAILQ_HEAD(faults, fault);
 enum fault_group { FAULT_REQUEST, FAULT_JOB, FAULT_KEEP, FAULT_GONE };
 /* The fault that strikes now, or NULL; counted. Valid until the next call. */
+    int64_t used_ms;   /* loop time of its last request */
 const struct bqmodel_fault *fault_take(struct bqmodel *, enum fault_group, const char *subject, const char *job_id);
 /* The next one behind *last (NULL at first), for what several may strike at once. */
 const struct bqmodel_fault *fault_next(struct bqmodel *, enum fault_group, const char *subject, const char *job_id, struct fault **last);

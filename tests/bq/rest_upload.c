@@ -47,7 +47,7 @@ static struct session *find_session(struct bqmodel *m, const struct mrequest *r)
     uint64_t id = (uint64_t)query_int(r, "upload_id", 0);
     for (struct session *s = m->sessions; s; s = s->next)
         if (s->id == id)
-            return s;
+            return m->o.session_ms > 0 && loop_now_ms(m->loop) - s->used_ms >= m->o.session_ms ? NULL : s;
     return NULL;
 }
 
@@ -130,8 +130,10 @@ static void start(struct exchange *x, const struct route *to)
         return;
     }
     struct session *s = xcalloc(1, sizeof(*s));
-    *s = (struct session){.next = m->sessions, .id = ++m->next_id, .project = xstrdup(to->seg[0]), .job = job, .total = length ? strtoll(length, NULL, 10) : -1};
+    *s = (struct session){.next = m->sessions, .id = ++m->next_id, .project = xstrdup(to->seg[0]), .job = job, .total = length ? strtoll(length, NULL, 10) : -1,
+                          .used_ms = loop_now_ms(m->loop)};
     m->sessions = s;
+    m->counters.sessions++;
     reply_raw(x, 200, xasprintf("Location: %s%s?uploadType=resumable&upload_id=%" PRIu64, to->r->origin, to->r->path, s->id), NULL);
 }
 
@@ -217,6 +219,7 @@ static void put(struct exchange *x, const struct route *to, struct session *s)
         return;
     }
     const struct bqmodel_fault *f = fault_take(x->model, FAULT_KEEP, "PUT", job_id);
+    x->lose |= f != NULL && f->kind == BQMODEL_CUT_CHUNK;
     int64_t keep = f ? i64_min(f->bytes, len) : len;
     if (range.first + keep > have)
         append(s, r->body + (have - range.first), (size_t)(range.first + keep - have));
@@ -225,27 +228,42 @@ static void put(struct exchange *x, const struct route *to, struct session *s)
     tell(x, s);
 }
 
+static void in_session(struct exchange *x, const struct route *to, bool is_put)
+{
+    char job_id[1100];
+    struct bqmodel *m = x->model;
+    struct session *s = find_session(m, to->r);
+    request_job_id(m, to->r, job_id, sizeof(job_id));
+    const struct bqmodel_fault *f = s && is_put ? fault_take(m, FAULT_GONE, "PUT", job_id) : NULL;
+    int status = f ? f->status : 404;
+    bool executed = f && f->executed;
+    if (s == NULL || (f && !executed)) {
+        reply_error(x, status, status == 410 ? "gone" : "notFound", "No upload session of this name");
+    } else if (is_put) {
+        s->used_ms = loop_now_ms(m->loop);
+        if (executed && x->instead.status == 0)
+            x->instead = (struct mreply){.status = status, .body = error_body(status, "gone", "No upload session of this name")};
+        put(x, to, s);
+    } else { /* as Google's servers answer it */
+        m->counters.sessions_deleted++;
+        reply_raw(x, 499, NULL, NULL);
+    }
+    if (s && (f || !is_put))
+        session_drop(m, s);
+}
+
 void rest_upload(struct exchange *x, const struct route *to)
 {
-    char kind[32], job_id[1100];
+    char kind[32];
     query_value(to->r, "uploadType", kind, sizeof(kind));
-    bool post = strcmp(to->r->method, "POST") == 0, resumable = strcmp(kind, "resumable") == 0;
-    if (post && strcmp(kind, "multipart") == 0) {
+    const char *method = to->r->method;
+    bool post = strcmp(method, "POST") == 0, resumable = strcmp(kind, "resumable") == 0;
+    if (post && strcmp(kind, "multipart") == 0)
         multipart(x, to);
-    } else if (post && resumable) {
+    else if (post && resumable)
         start(x, to);
-    } else if (resumable && strcmp(to->r->method, "PUT") == 0) {
-        struct session *s = find_session(x->model, to->r);
-        request_job_id(x->model, to->r, job_id, sizeof(job_id));
-        const struct bqmodel_fault *gone = s ? fault_take(x->model, FAULT_GONE, "PUT", job_id) : NULL;
-        int status = gone ? gone->status : 404;
-        if (gone)
-            session_drop(x->model, s);
-        if (s && !gone)
-            put(x, to, s);
-        else
-            reply_error(x, status, status == 410 ? "gone" : "notFound", "No upload session of this name");
-    } else {
+    else if (resumable && (strcmp(method, "PUT") == 0 || strcmp(method, "DELETE") == 0))
+        in_session(x, to, strcmp(method, "PUT") == 0);
+    else
         reply_error(x, 400, "invalid", "bqmodel: an upload of type \"%s\" is not known", kind);
-    }
 }
