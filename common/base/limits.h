@@ -53,7 +53,8 @@
 #define LIMIT_HTTP_HEADER_COUNT 200          /* headers of an answer */
 
 #define LIMIT_MULTIPART (4 * 1024 * 1024)    /* bytes of a load sent in one request; more goes by a resumable session */
-#define UPLOAD_CHUNK (8 * 1024 * 1024)       /* bytes of one PUT of a session: a multiple of 262,144, as the service demands */
+#define UPLOAD_UNIT 262144                   /* bytes: every PUT of a session but its last one has a multiple of them, as the service demands */
+#define UPLOAD_CHUNK (32 * UPLOAD_UNIT)      /* bytes of one PUT of a session */
 #define LIMIT_UPLOAD_SESSIONS 5              /* sessions of one upload that may be lost without any getting through */
 
 /* Credentials */

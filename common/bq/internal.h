@@ -1,6 +1,7 @@
 #ifndef BQF_BQ_INTERNAL_H
 #define BQF_BQ_INTERNAL_H
 
+#include "common/bq/feed.h"
 #include "common/bq/job.h"
 
 #include <sys/queue.h>
@@ -47,6 +48,19 @@ struct bq_upload;
 /* As bq_cb: 2xx with the job; or an error, where 409 means that a job of that id exists already. media stays valid until then. */
 struct bq_upload *bq_upload_start(struct bq *, const char *job_id, const char *location, const doc *job, const struct http_slice *media,
                                   size_t media_count, bq_cb *, void *arg);
+/* The same for bytes that come while they are sent; the feed outlives it. ERR_RETRY with the reason "sessionLost": nothing is there under the id, and bytes
+ * that the feed has let go would have to be sent again. */
+struct bq_upload *bq_upload_start_feed(struct bq *, const char *job_id, const char *location, const doc *job, struct bq_feed *, bq_cb *, void *arg);
 void bq_upload_stop(struct bq_upload *); /* NULL allowed; no callback */
+/* Likewise, and asks the service to forget the session. */
+void bq_upload_abandon(struct bq_upload *);
+
+/* An upload's side of a feed. */
+void feed_attach(struct bq_feed *, void (*wake)(void *), void *arg); /* wake: bytes were added, or the end; NULL: nobody */
+struct feed_state { int64_t from, to, chunk; bool ended; };          /* the bytes from..to are here */
+struct feed_state feed_state(const struct bq_feed *);
+/* The pieces of len bytes from `from`, in an array that is made larger; valid until they are let go. Their number. */
+size_t feed_slices(const struct bq_feed *, int64_t from, int64_t len, struct http_slice **);
+void feed_let_go(struct bq_feed *, int64_t to);
 
 #endif

@@ -70,9 +70,13 @@ void bq_job_stop(struct bq_job *j, bool remote)
     if (j == NULL)
         return;
     bq_call_cancel(j->call);
-    bq_upload_stop(j->upload);
+    bool unsent = j->upload && j->spec.feed && !bq_feed_ended(j->spec.feed); /* so there is no job */
+    if (remote && j->upload)
+        bq_upload_abandon(j->upload);
+    else
+        bq_upload_stop(j->upload);
     timer_free(j->timer);
-    if (remote && j->step != STEP_WAIT_RETRY && j->job_id)
+    if (remote && !unsent && j->step != STEP_WAIT_RETRY && j->job_id)
         bq_job_cancel(j->bq, j->job_id, j->location);
     doc_free(j->configuration);
     free((char *)(uintptr_t)j->spec.id_base);
@@ -146,6 +150,12 @@ static void wait_retry(struct bq_job *j, int failures, const struct error *err)
     timer_set(j->timer, i64_max(ms, 0) * US_PER_MS);
 }
 
+/* Its bytes can be sent no more. */
+static bool is_spent(const struct bq_job *j)
+{
+    return j->spec.feed && !bq_feed_whole(j->spec.feed);
+}
+
 /* --- what a job's resource says ---------------------------------------------------------------------------------------------------------- */
 
 static void set_try(struct bq_job *j, int k)
@@ -216,7 +226,7 @@ static void done(struct bq_job *j, const doc *job)
         return;
     }
     int max_tries = j->spec.max_tries > 0 ? j->spec.max_tries : LIMIT_TRIES;
-    if ((err.kind == ERR_RETRY || err.kind == ERR_QUOTA) && j->k + 1 < max_tries) {
+    if ((err.kind == ERR_RETRY || err.kind == ERR_QUOTA) && j->k + 1 < max_tries && !is_spent(j)) {
         set_try(j, j->k + 1);
         wait_retry(j, j->k, &err);
         return;
@@ -268,7 +278,7 @@ static void inserted(void *arg, const struct bq_answer *a)
             enter(j, STEP_READ);
     } else if (a->err->code == 409) {
         enter(j, STEP_READ);
-    } else if (a->err->kind == ERR_QUOTA && ++j->parked < LIMIT_TRIES) {
+    } else if (a->err->kind == ERR_QUOTA && !is_spent(j) && ++j->parked < LIMIT_TRIES) {
         wait_retry(j, j->parked, a->err);
     } else if (a->err->kind == ERR_RETRY || a->err->kind == ERR_QUOTA) { /* time may mend it; nobody has decided */
         struct error err = *a->err;
@@ -290,7 +300,7 @@ static void absent(struct bq_job *j)
     struct error err = ERROR_INIT;
     if (++j->missing < MISSING_MAX) {
         wait_poll(j, STEP_READ);
-    } else if (++j->reinserts <= REINSERTS_MAX) { /* the id makes it harmless if the job is there after all */
+    } else if (!is_spent(j) && ++j->reinserts <= REINSERTS_MAX) { /* the id makes it harmless if the job is there after all */
         j->missing = 0;
         error_set(&err, ERR_RETRY, 404, "job %s is not found", j->job_id);
         wait_retry(j, j->reinserts, &err);
@@ -362,7 +372,9 @@ static struct bq_call *post_job(struct bq_job *j, const doc *resource, bq_cb *cb
 static void send_insert(struct bq_job *j)
 {
     AUTO(doc_free_auto) doc *resource = bq_job_resource(j->bq, j->job_id, j->location, j->configuration);
-    if (j->spec.media_count > 0)
+    if (j->spec.feed)
+        j->upload = bq_upload_start_feed(j->bq, j->job_id, j->location, resource, j->spec.feed, inserted, j);
+    else if (j->spec.media_count > 0)
         j->upload = bq_upload_start(j->bq, j->job_id, j->location, resource, j->spec.media, j->spec.media_count, inserted, j);
     else
         j->call = post_job(j, resource, inserted);

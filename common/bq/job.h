@@ -10,6 +10,7 @@
  * A job found under our id whose digest label differs, or that is older than it can be, is somebody else's: ERR_FATAL, reason "foreignJob".
  */
 struct bq_job;
+struct bq_feed;
 
 struct bq_label { const char *name, *value; };     /* [a-z0-9_-], at most 63 characters */
 
@@ -21,6 +22,10 @@ struct bq_job_spec {
     const char *digest;                 /* what must never differ under this id, at most 63 characters of [a-z0-9_-] */
     int64_t not_before_ms;              /* no honest job under this id is older (wall clock; an hour of skew is allowed) */
     const struct http_slice *media; size_t media_count; /* a load's NDJSON; stays valid until the callback; multipart below 4 MiB, else resumable */
+    /* Instead of media: a load whose bytes come while they are sent. The job begins with the last of them. Once bytes were let go (bq_feed_whole() is false)
+     * they cannot be sent again: then what would be another insert or another try is the end, with ERR_RETRY or ERR_QUOTA, and the load is to be made anew under
+     * another id. The digest, which cannot be of the bytes, names the one maker that knows them. Outlives the job. */
+    struct bq_feed *feed;
     int max_tries;                      /* 0: LIMIT_TRIES */
     int first_try;                      /* where to begin looking */
     /* Giving up is a job too (consolidations). When set: a failure is final for everyone only once a job that does nothing but fail stands under
@@ -47,7 +52,7 @@ typedef void bq_job_cb(void *arg, const struct bq_job_result *); /* valid during
 
 struct bq_job *bq_job_start(struct bq *, const struct bq_job_spec *, bq_job_cb *, void *arg);
 const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a quota until <time>": for progress; valid until the next event */
-/* No callback any more. remote: also ask BigQuery to cancel it. NULL allowed. */
+/* No callback any more. remote: also ask BigQuery to cancel it, and to forget what was sent of it. NULL allowed. */
 void bq_job_stop(struct bq_job *, bool remote);
 /* Reads one job: status 404 is not an error (job NULL in the answer's doc). */
 struct bq_call *bq_job_get(struct bq *, const char *job_id, const char *location, bq_cb *, void *arg);

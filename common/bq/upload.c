@@ -3,15 +3,16 @@
 #include "common/bq/internal.h"
 
 /*
- * A load's bytes. Few go in one request with the job. Many go by a resumable session, whose steps are:
+ * A load's bytes. Few go in one request with the job. Many, and those of a feed, go by a resumable session, whose steps are:
  *   START  the job's JSON; the answer names the session
  *   PUT    the next chunk. 308 says how many bytes the server has kept: that, and never what was sent, is where to go on
+ *   IDLE   a feed that has not ended has no more than a chunk. So many are kept back, so that its last chunk, which names the total, is never empty
  *   STATUS after a reply that did not come: an empty PUT asks the same
- *   ASK    the session is gone: perhaps because it was finished. Is there a job? If not, START again
+ *   ASK    the session is gone: perhaps because it was finished. Is there a job? If not, START again, unless a feed has let bytes go
  * The job exists once the last byte is in, so a 409 may come as late as then: the caller reads that job.
  */
 
-enum step { UP_MULTIPART, UP_START, UP_PUT, UP_STATUS, UP_ASK };
+enum step { UP_MULTIPART, UP_START, UP_PUT, UP_IDLE, UP_STATUS, UP_ASK };
 
 struct bq_upload {
     struct bq *bq;
@@ -19,8 +20,9 @@ struct bq_upload {
     doc *job;
     const struct http_slice *media;
     size_t media_count;
-    int64_t total, offset;      /* bytes: of the media; that the server has */
-    int64_t sent_to;            /* where the last PUT ended */
+    struct bq_feed *feed;       /* instead of media */
+    int64_t total, offset;      /* bytes: of the media, or -1 until a feed has ended; that the server has */
+    int64_t sent_to;            /* the highest byte that was sent of this session */
     enum step step;
     char *session;              /* its URL */
     int sessions, failures;     /* failures since the last progress */
@@ -43,6 +45,8 @@ void bq_upload_stop(struct bq_upload *u)
         return;
     bq_call_cancel(u->call);
     timer_free(u->timer);
+    if (u->feed)
+        feed_attach(u->feed, NULL, NULL);
     doc_free(u->job);
     free(u->job_id);
     free(u->location);
@@ -51,6 +55,21 @@ void bq_upload_stop(struct bq_upload *u)
     free(u->head);
     free(u->tail);
     free(u);
+}
+
+static void nobody_waits(void *arg, const struct bq_answer *a)
+{
+    (void)arg;
+    (void)a;
+}
+
+void bq_upload_abandon(struct bq_upload *u)
+{
+    struct bq *bq = u->bq;
+    AUTO(free_ptr) char *session = u->session ? xstrdup(u->session) : NULL;
+    bq_upload_stop(u);
+    if (session) /* answered by 499 */
+        bq_send(bq, &(struct bq_request){.method = "DELETE", .url = session, .once = true}, nobody_waits, NULL);
 }
 
 static void end(struct bq_upload *u, const struct bq_answer *a)
@@ -66,8 +85,20 @@ static void end_with(struct bq_upload *u, struct error *err)
     end(u, &(struct bq_answer){.status = err->code, .err = err, .maybe_executed = true});
 }
 
+/* Whether there is a chunk to send. */
+static bool sendable(struct bq_upload *u)
+{
+    if (u->feed == NULL)
+        return true;
+    struct feed_state f = feed_state(u->feed);
+    u->total = f.ended ? f.to : -1;
+    return f.ended || f.to - u->offset > f.chunk;
+}
+
 static void go(struct bq_upload *u, enum step to)
 {
+    if (to == UP_PUT && !sendable(u))
+        to = UP_IDLE;
     log_debug("upload of %s: step %d to %d at byte %" PRId64, u->job_id, (int)u->step, (int)to, u->offset);
     u->step = to;
     step(u);
@@ -75,7 +106,18 @@ static void go(struct bq_upload *u, enum step to)
 
 static void on_timer(void *arg)
 {
-    step(arg);
+    struct bq_upload *u = arg;
+    go(u, u->step);
+}
+
+static void woken(void *arg)
+{
+    struct bq_upload *u = arg;
+    if (u->step != UP_IDLE || !sendable(u))
+        return;
+    u->failures = 0;
+    u->stalled_ms = loop_now_ms(u->bq->loop); /* it was not the service that we waited for */
+    go(u, UP_PUT);
 }
 
 /* Waits before the step `to`, or ends when there was no progress for too long. */
@@ -110,7 +152,11 @@ static void more(struct bq_upload *u, const struct bq_answer *a)
 {
     struct error err = ERROR_INIT;
     int64_t kept = kept_bytes(a);
-    if (kept < 0 || kept > u->total) {
+    if (u->feed && kept >= 0 && kept < feed_state(u->feed).from) { /* it has lost what it had */
+        go(u, UP_ASK);
+        return;
+    }
+    if (kept < 0 || kept > (u->feed ? u->sent_to : u->total)) {
         error_set(&err, ERR_FATAL, 308, "upload of %s: the server claims to have bytes that were not sent (Range: %s)", u->job_id,
                   http_header(a->http, "Range"));
         end_with(u, &err);
@@ -121,8 +167,10 @@ static void more(struct bq_upload *u, const struct bq_answer *a)
     if (progress) {
         u->failures = 0;
         u->stalled_ms = loop_now_ms(u->bq->loop);
+        if (u->feed)
+            feed_let_go(u->feed, kept);
     }
-    error_set(&err, ERR_RETRY, 308, "upload of %s stands still at byte %" PRId64 " of %" PRId64, u->job_id, kept, u->total);
+    error_set(&err, ERR_RETRY, 308, "upload of %s stands still at byte %" PRId64, u->job_id, kept);
     if (kept == u->total) /* it has all, and has not finished yet */
         wait_then(u, UP_STATUS, &err);
     else if (progress || u->step == UP_STATUS)
@@ -134,6 +182,13 @@ static void more(struct bq_upload *u, const struct bq_answer *a)
 static void session_lost(struct bq_upload *u)
 {
     struct error err = ERROR_INIT;
+    if (u->feed && !bq_feed_whole(u->feed)) {
+        error_set(&err, ERR_RETRY, 0, "upload of %s: its session is gone, and with it %" PRId64 " bytes that are no longer here", u->job_id,
+                  feed_state(u->feed).from);
+        error_reason(&err, "sessionLost");
+        end_with(u, &err);
+        return;
+    }
     if (u->sessions < LIMIT_UPLOAD_SESSIONS) {
         go(u, UP_START);
         return;
@@ -169,7 +224,7 @@ static void answered(void *arg, const struct bq_answer *a)
         free(u->session);
         u->session = xstrdup(session);
         u->sessions++;
-        u->offset = 0;
+        u->offset = u->sent_to = 0;
         go(u, UP_PUT);
     } else if (in_session && a->err == NULL && a->status == 308) {
         more(u, a);
@@ -218,7 +273,7 @@ static void send_start(struct bq_upload *u)
 {
     char length[64];
     snprintf(length, sizeof(length), "X-Upload-Content-Length: %" PRId64, u->total);
-    const char *const headers[] = {"X-Upload-Content-Type: */*", length, NULL};
+    const char *const headers[] = {"X-Upload-Content-Type: */*", u->feed ? NULL : length, NULL};
     struct buf path = BUF_INIT(BQ_PATH_MAX);
     start_path(u->bq, &path);
     struct bq_request r = {.method = "POST", .path = path.data, .query = "uploadType=resumable", .upload = true, .headers = headers,
@@ -246,13 +301,25 @@ static size_t cut_slices(struct bq_upload *u, int64_t from, int64_t len)
     return n;
 }
 
+/* The total of a Content-Range: a star while it is not known. The last byte is always sent with it. */
+static void total_text(int64_t total, char *out, size_t size)
+{
+    if (total >= 0)
+        snprintf(out, size, "%" PRId64, total);
+    else
+        snprintf(out, size, "*");
+}
+
 static void send_put(struct bq_upload *u)
 {
-    char range[96];
-    int64_t len = i64_min(u->total - u->offset, UPLOAD_CHUNK);
-    size_t count = cut_slices(u, u->offset, len);
-    u->sent_to = u->offset + len;
-    snprintf(range, sizeof(range), "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64, u->offset, u->sent_to - 1, u->total);
+    char range[96], total[24];
+    struct feed_state f = u->feed ? feed_state(u->feed) : (struct feed_state){.to = u->total, .chunk = UPLOAD_CHUNK};
+    int64_t len = i64_min(f.to - u->offset, f.chunk);
+    bool last = u->total >= 0 && u->offset + len == u->total;
+    size_t count = u->feed ? feed_slices(u->feed, u->offset, len, &u->slices) : cut_slices(u, u->offset, len);
+    u->sent_to = i64_max(u->sent_to, u->offset + len);
+    total_text(u->feed && !last ? -1 : u->total, total, sizeof(total));
+    snprintf(range, sizeof(range), "Content-Range: bytes %" PRId64 "-%" PRId64 "/%s", u->offset, u->offset + len - 1, total);
     const char *const headers[] = {range, "Content-Type: application/octet-stream", NULL};
     struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true};
     u->call = bq_send(u->bq, &r, answered, u);
@@ -261,8 +328,9 @@ static void send_put(struct bq_upload *u)
 static void send_status(struct bq_upload *u)
 {
     static const struct http_slice nothing = {"", 0};
-    char range[64];
-    snprintf(range, sizeof(range), "Content-Range: bytes */%" PRId64, u->total);
+    char range[64], total[24];
+    total_text(u->feed && u->sent_to < u->total ? -1 : u->total, total, sizeof(total));
+    snprintf(range, sizeof(range), "Content-Range: bytes */%s", total);
     const char *const headers[] = {range, NULL};
     struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true};
     u->call = bq_send(u->bq, &r, answered, u);
@@ -274,28 +342,47 @@ static void step(struct bq_upload *u)
     case UP_MULTIPART: send_multipart(u); break;
     case UP_START: send_start(u); break;
     case UP_PUT: send_put(u); break;
+    case UP_IDLE: break;
     case UP_STATUS: send_status(u); break;
     case UP_ASK: u->call = bq_job_get(u->bq, u->job_id, u->location, answered, u); break;
     }
 }
 
-struct bq_upload *bq_upload_start(struct bq *bq, const char *job_id, const char *location, const doc *job, const struct http_slice *media,
-                                  size_t media_count, bq_cb *cb, void *arg)
+static struct bq_upload *upload_new(struct bq *bq, const char *job_id, const char *location, const doc *job, bq_cb *cb, void *arg)
 {
     struct bq_upload *u = xcalloc(1, sizeof(*u));
     u->bq = bq;
     u->job_id = xstrdup(job_id);
     u->location = location ? xstrdup(location) : NULL;
     u->job = doc_copy(job);
-    u->media = media;
-    u->media_count = media_count;
-    for (size_t i = 0; i < media_count; i++)
-        u->total += (int64_t)media[i].len;
     u->cb = cb;
     u->arg = arg;
     u->stalled_ms = loop_now_ms(bq->loop);
     u->timer = timer_new(bq->loop, on_timer, u);
+    return u;
+}
+
+struct bq_upload *bq_upload_start(struct bq *bq, const char *job_id, const char *location, const doc *job, const struct http_slice *media,
+                                  size_t media_count, bq_cb *cb, void *arg)
+{
+    struct bq_upload *u = upload_new(bq, job_id, location, job, cb, arg);
+    u->media = media;
+    u->media_count = media_count;
+    for (size_t i = 0; i < media_count; i++)
+        u->total += (int64_t)media[i].len;
     u->step = u->total < LIMIT_MULTIPART ? UP_MULTIPART : UP_START;
+    step(u);
+    return u;
+}
+
+struct bq_upload *bq_upload_start_feed(struct bq *bq, const char *job_id, const char *location, const doc *job, struct bq_feed *feed, bq_cb *cb, void *arg)
+{
+    assert(bq_feed_whole(feed));
+    struct bq_upload *u = upload_new(bq, job_id, location, job, cb, arg);
+    u->feed = feed;
+    u->total = -1;
+    u->step = UP_START;
+    feed_attach(feed, woken, u);
     step(u);
     return u;
 }
