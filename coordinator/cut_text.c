@@ -25,7 +25,8 @@ struct gathered {
     struct bq_ref *shards; size_t shard_count;
     int *ages;                        /* of the shards */
     char (*names)[CUT_LOAD_SIZE];     /* of the loads */
-    bool has_range; int64_t lo, hi;
+    bool placed;                      /* where all rows lie is known: */
+    bool has_range, range_null; int64_t lo, hi;
 };
 
 static void gathered_free(struct gathered *g)
@@ -39,10 +40,11 @@ static void gathered_free(struct gathered *g)
 
 static void widen(struct gathered *g, const struct fold_load *l)
 {
-    if (!l->has_range || l->range_null) { /* rows outside every range: nothing can be pruned */
-        g->has_range = false;
+    g->placed = g->placed && (l->has_range || l->range_null);
+    g->range_null = g->range_null || l->range_null;
+    if (!l->has_range)
         return;
-    }
+    g->has_range = true;
     g->lo = i64_min(g->lo, l->range_lo);
     g->hi = i64_max(g->hi, l->range_hi);
 }
@@ -78,7 +80,7 @@ static void gather_part(struct gathered *g, const struct cut_of *of, const struc
 /* In the logs' order, so that every coordinator makes the same text. */
 static void gather(struct gathered *g, const struct cut_of *of)
 {
-    *g = (struct gathered){.has_range = of->record->partition_column[0] != '\0', .lo = INT64_MAX, .hi = INT64_MIN};
+    *g = (struct gathered){.placed = of->record->partition_column[0] != '\0', .lo = INT64_MAX, .hi = INT64_MIN};
     size_t loads = 0, exclusions = 0, shards = 0;
     for (size_t k = 0; k <= of->adopted_count; k++) {
         struct cut_part part = cut_part(of, k);
@@ -95,7 +97,6 @@ static void gather(struct gathered *g, const struct cut_of *of)
         struct cut_part part = cut_part(of, k);
         gather_part(g, of, &part);
     }
-    g->has_range = g->has_range && g->load_count > 0;
 }
 
 enum { DIGEST_PIECE = 64 * 1024 };
@@ -127,6 +128,8 @@ static void digest(const struct gathered *g, const struct record *r, const struc
     buf_xprintf(&b, "%s %" PRId64 " %s %s\n", r->run, cut->number, write_mode_name(r->mode), bq_ref_text(&r->target, target, sizeof(target)));
     buf_xputs(&b, schema);
     add_names(&b, "\nkeys", r->keys, r->key_count);
+    if (r->null_keys != NULL_KEYS_REFUSE)
+        buf_xprintf(&b, "null keys %s\n", null_keys_names[r->null_keys]);
     add_names(&b, "order_by", r->order_by, r->order_count);
     add_names(&b, "insert_only", r->insert_only, r->insert_only_count);
     for (size_t i = 0; i < g->load_count; i++) {
@@ -159,13 +162,13 @@ static int write_text(struct gathered *g, const struct cut_of *of, const struct 
         return -1;
     }
     struct sql_cut c = {.target = &r->target, .schema = r->schema, .mode = r->mode,
-                        .keys = (const char *const *)r->keys, .key_count = r->key_count,
+                        .keys = (const char *const *)r->keys, .key_count = r->key_count, .null_keys = r->null_keys,
                         .order_by = (const char *const *)r->order_by, .order_count = r->order_count,
                         .insert_only = (const char *const *)r->insert_only, .insert_only_count = r->insert_only_count,
                         .shards = g->shards, .shard_count = g->shard_count, .ages = of->adopted_count > 0 ? g->ages : NULL, .loads = g->loads, .load_count = g->load_count,
                         .exclusions = g->exclusions, .exclusion_count = g->exclusion_count, .side = side,
                         .partition_column = r->partition_column[0] ? r->partition_column : NULL,
-                        .has_range = g->has_range, .range_lo = g->lo, .range_hi = g->hi};
+                        .has_range = g->placed && g->has_range, .range_null = g->placed && g->range_null, .range_lo = g->lo, .range_hi = g->hi};
     int rc = sql_consolidate(&c, &t->sql, &t->params, err);
     if (rc == 0)
         digest(g, r, of->cut, t);

@@ -73,6 +73,7 @@ static void fill_from_spec(struct record *r, const struct spec *s)
     r->has_target = s->write.mode != WRITE_NONE;
     r->keys = copy_names(s->write.keys, s->write.key_count);
     r->key_count = s->write.key_count;
+    r->null_keys = s->write.null_keys;
     r->order_by = copy_names(s->write.order_by, s->write.order_count);
     r->order_count = s->write.order_count;
     r->insert_only = copy_names(s->write.insert_only, s->write.insert_only_count);

@@ -58,6 +58,7 @@ int plan_sql_make(const struct record *r, struct plan_sql *p, struct error *err)
         .mode = r->mode,
         .keys = (const char *const *)r->keys,
         .key_count = r->key_count,
+        .null_keys = r->null_keys,
         .order_by = (const char *const *)r->order_by,
         .order_count = r->order_count,
         .insert_only = (const char *const *)r->insert_only,

@@ -30,6 +30,7 @@ struct spec {
         enum write_via via;
         char *table;                   /* as written */
         char **keys, **order_by, **insert_only;
+        enum null_keys null_keys;
         size_t key_count, order_count, insert_only_count;
         char *staging;                 /* dataset or project.dataset */
         char *location;

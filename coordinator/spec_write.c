@@ -44,7 +44,7 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
 {
     enum write_mode mode = s->write.mode;
     if (mode == WRITE_NONE) {
-        static const char *const useless[] = {"table", "keys", "order_by", "insert_only", "staging", "create", "via"};
+        static const char *const useless[] = {"table", "keys", "null_keys", "order_by", "insert_only", "staging", "create", "via"};
         for (size_t i = 0; i < ARRAY_LEN(useless); i++)
             if (refuse(write, useless[i], "means nothing with mode: none, which writes no table (rows go to stdout, or to --to FILE); "
                        "leave it out (`--set write.table=` leaves out a table)", err) != 0)
@@ -56,6 +56,8 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
     if (mode == WRITE_MERGE && s->write.key_count == 0)
         return yaml_error(write, err, "write.keys is missing; mode: merge needs the columns that tell rows apart (or write mode: append)");
     if (mode != WRITE_MERGE && refuse(write, "insert_only", "only mode: merge updates rows, so only there a column can be kept", err) != 0)
+        return -1;
+    if (s->write.key_count == 0 && refuse(write, "null_keys", "says how NULL compares in the columns of write.keys, which is missing", err) != 0)
         return -1;
     if (s->write.key_count == 0 && refuse(write, "order_by", "says which row wins among equal keys, and write.keys is missing", err) != 0)
         return -1;
@@ -123,13 +125,15 @@ static int check_names(struct spec *s, struct yaml *write, struct error *err)
 
 int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struct error *err)
 {
-    static const char *const keys[] = {"table", "mode", "via", "keys", "order_by", "insert_only", "staging", "location", "labels",
+    static const char *const keys[] = {"table", "mode", "via", "keys", "null_keys", "order_by", "insert_only", "staging", "location", "labels",
                                        "max_bytes_billed", "create"};
-    int mode = 0, via = VIA_STAGING;
+    int mode = 0, via = VIA_STAGING, nulls = NULL_KEYS_REFUSE;
     if (spec_section(root, "write", true, keys, ARRAY_LEN(keys), &write, err) != 0 ||
         yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0 || refuse_what_comes_later(write, via, err) != 0 ||
-        yaml_want_enum(write, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0)
+        yaml_want_enum(write, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0 ||
+        yaml_want_enum(write, "null_keys", null_keys_names, ARRAY_LEN(null_keys_names), &nulls, err) != 0)
         return -1;
+    s->write.null_keys = (enum null_keys)nulls;
     s->write.mode = mode_of[mode];
     s->write.via = (enum write_via)via;
     if (yaml_want_str(write, "table", &s->write.table, err) != 0 ||

@@ -25,7 +25,7 @@ static void make_rowcheck(struct run *run)
         runs_fatal(run, r->schema == NULL ? "the run's record has no schema" : "this worker has no access to BigQuery");
     if (r->schema == NULL)
         return;
-    struct rowcheck_options options = {.required = (const char *const *)r->keys, .required_count = r->key_count,
+    struct rowcheck_options options = {.required = (const char *const *)r->keys, .required_count = r->null_keys == NULL_KEYS_REFUSE ? r->key_count : 0,
                                        .partition_column = r->partition_column[0] ? r->partition_column : NULL};
     struct error err = ERROR_INIT;
     run->check = rowcheck_new(r->schema, &options, &err);

@@ -7,6 +7,8 @@ static const char *const mode_names[] = {
     [WRITE_REPLACE_PARTITIONS] = "replace-partitions", [WRITE_NONE] = "none",
 };
 
+const char *const null_keys_names[] = {"refuse", "equal", "distinct"};
+
 const char *write_mode_name(enum write_mode mode)
 {
     assert((size_t)mode < ARRAY_LEN(mode_names));

@@ -10,14 +10,21 @@
 enum write_mode { WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_REPLACE_PARTITIONS, WRITE_NONE };
 const char *write_mode_name(enum write_mode);
 
+/* Rows with NULL in a key: not let in; one key like any other value; or never equal to anything, so that each is inserted. */
+enum null_keys { NULL_KEYS_REFUSE, NULL_KEYS_EQUAL, NULL_KEYS_DISTINCT };
+extern const char *const null_keys_names[3];
+
 struct sql_load { const char *id; int64_t rows; int shard; /* index into shards */ };
 struct sql_exclusion { const char *load; int64_t item; };
+
+struct sql_fence { const struct bq_ref *permits; int slot; const char *token; };
 
 struct sql_cut {
     const struct bq_ref *target;
     const struct schema *schema;       /* of the target */
     enum write_mode mode;
     const char *const *keys; size_t key_count;
+    enum null_keys null_keys;
     const char *const *order_by; size_t order_count;
     const char *const *insert_only; size_t insert_only_count;
     const struct bq_ref *shards; size_t shard_count;
@@ -27,9 +34,10 @@ struct sql_cut {
     const struct sql_load *loads; size_t load_count;
     const struct sql_exclusion *exclusions; size_t exclusion_count;
     const struct bq_ref *side;         /* loads and exclusions as a table instead (kind STRING, load STRING, number INT64); NULL: parameters */
-    /* Partition pruning: only used when the partition column is a merge key; lo and hi as in row_range. */
-    const char *partition_column; bool has_range; int64_t range_lo, range_hi;
-    const char *fence;                 /* a boolean SQL expression that fails with ERROR() when the permit is lost; NULL: none */
+    /* Partition pruning: only used when the partition column is a merge key; lo and hi as in row_range; range_null: some rows have NULL there. Neither:
+     * where the rows lie is not known. */
+    const char *partition_column; bool has_range, range_null; int64_t range_lo, range_hi;
+    const struct sql_fence *fence;     /* the permit that it runs under: it fails when that is lost; NULL: none */
 };
 /*
  * One statement: MERGE (merge, replace), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.

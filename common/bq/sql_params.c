@@ -58,7 +58,7 @@ static doc *range_param(doc *params, const char *name, const struct field *f, in
 
 bool sql_pruned(const struct sql_cut *cut)
 {
-    return cut->has_range && cut->partition_column && sql_listed(cut->keys, cut->key_count, cut->partition_column);
+    return (cut->has_range || cut->range_null) && cut->partition_column && sql_listed(cut->keys, cut->key_count, cut->partition_column);
 }
 
 doc *sql_cut_params(const struct sql_cut *cut)
@@ -78,7 +78,7 @@ doc *sql_cut_params(const struct sql_cut *cut)
         if (cut->exclusion_count > 0)
             pairs_param(params, "exclusions", "item", cut->exclusion_count, exclusion_load, exclusion_item, cut);
     }
-    if (cut->mode == WRITE_MERGE && sql_pruned(cut)) {
+    if (cut->mode == WRITE_MERGE && sql_pruned(cut) && cut->has_range) {
         const struct field *f = sql_column(cut, cut->partition_column);
         range_param(params, "part_lo", f, cut->range_lo);
         range_param(params, "part_hi", f, cut->range_hi);

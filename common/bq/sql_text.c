@@ -43,6 +43,11 @@ bool sql_listed(const char *const *names, size_t count, const char *name)
     return false;
 }
 
+bool sql_null_key(const struct sql_cut *cut, const char *key)
+{
+    return cut->null_keys != NULL_KEYS_REFUSE && sql_column(cut, key)->mode != MODE_REQUIRED;
+}
+
 void sql_put_columns(struct sql_text *t, const char *prefix)
 {
     for (size_t i = 0; i < t->cut->schema->count; i++)

@@ -2,7 +2,8 @@
 
 #include "common/base/limits.h"
 
-enum { RECORD_VERSION = 1 };
+/* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused. */
+enum { RECORD_VERSION = 2 };
 static const char *const via_names[] = {"staging", "direct", "worker-tables"};
 
 static doc *names_to_doc(char *const *names, size_t count)
@@ -35,6 +36,8 @@ static doc *write_to_doc(const struct record *r)
     if (r->schema_doc != NULL)
         doc_set(w, "schema", doc_ref(r->schema_doc));
     doc_set(w, "keys", names_to_doc(r->keys, r->key_count));
+    if (r->null_keys != NULL_KEYS_REFUSE)
+        doc_set_str(w, "null_keys", null_keys_names[r->null_keys]);
     doc_set(w, "order_by", names_to_doc(r->order_by, r->order_count));
     doc_set(w, "insert_only", names_to_doc(r->insert_only, r->insert_only_count));
     doc_set_str(w, "partition_column", r->partition_column);
@@ -67,7 +70,7 @@ static doc *places_to_doc(const struct record *r)
 doc *record_to_doc(const struct record *r)
 {
     doc *d = doc_object();
-    doc_set_int(d, "version", RECORD_VERSION);
+    doc_set_int(d, "version", r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
     doc_set_str(d, "run", r->run);
     doc_set_str(d, "batch", r->batch);
     doc_set_str(d, "nonce", r->nonce);
@@ -139,8 +142,9 @@ static int read_write(struct record *r, const doc *w, struct error *err)
     const char *modes[WRITE_NONE + 1];
     for (int i = 0; i <= WRITE_NONE; i++)
         modes[i] = write_mode_name((enum write_mode)i);
-    int mode = 0, via = 0;
+    int mode = 0, via = 0, nulls = NULL_KEYS_REFUSE;
     if (choice(w, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0 || choice(w, "via", via_names, ARRAY_LEN(via_names), &via, err) != 0 ||
+        (doc_get(w, "null_keys") && choice(w, "null_keys", null_keys_names, ARRAY_LEN(null_keys_names), &nulls, err) != 0) ||
         read_target(r, w, err) != 0 || text(w, "location", r->location, sizeof(r->location), err) != 0 ||
         text(w, "project", r->project, sizeof(r->project), err) != 0 ||
         text(w, "staging_project", r->staging_project, sizeof(r->staging_project), err) != 0 ||
@@ -149,6 +153,7 @@ static int read_write(struct record *r, const doc *w, struct error *err)
         return -1;
     r->mode = (enum write_mode)mode;
     r->via = (enum write_via)via;
+    r->null_keys = (enum null_keys)nulls;
     r->max_bytes_billed = doc_int(w, "max_bytes_billed", 0);
     r->keys = names(doc_get(w, "keys"), &r->key_count);
     r->order_by = names(doc_get(w, "order_by"), &r->order_count);
@@ -181,8 +186,8 @@ static int read_places(struct record *r, const doc *p, struct error *err)
 static int read_record(struct record *r, const doc *d, struct error *err)
 {
     int64_t version = doc_int(d, "version", -1);
-    if (version != RECORD_VERSION)
-        return error_set(err, ERR_FATAL, 0, "a run's record has version %" PRId64 "; this program knows version %d: update it", version, RECORD_VERSION);
+    if (version < 1 || version > RECORD_VERSION)
+        return error_set(err, ERR_FATAL, 0, "a run's record has version %" PRId64 "; this program knows them up to %d: update it", version, RECORD_VERSION);
     if (text(d, "run", r->run, sizeof(r->run), err) != 0 || text(d, "batch", r->batch, sizeof(r->batch), err) != 0 ||
         text(d, "nonce", r->nonce, sizeof(r->nonce), err) != 0 || text(d, "queue", r->queue, sizeof(r->queue), err) != 0 ||
         text(d, "handler", r->handler, sizeof(r->handler), err) != 0 || text(d, "replaces", r->replaces, sizeof(r->replaces), err) != 0 ||
@@ -246,6 +251,8 @@ void record_meaning(const struct record *r, char out[41])
     buf_xprintf(&b, "%s\n%s\n%s", r->batch, r->has_target ? bq_ref_text(&r->target, target, sizeof(target)) : "", write_mode_name(r->mode));
     for (size_t i = 0; i < r->key_count; i++)
         buf_xprintf(&b, "\n%s", r->keys[i]);
+    if (r->null_keys != NULL_KEYS_REFUSE)
+        buf_xprintf(&b, "\nNULL %s", null_keys_names[r->null_keys]);
     sha256_hex(b.data, b.len, hex);
     memcpy(out, hex, 40);
     out[40] = '\0';

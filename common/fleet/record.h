@@ -29,6 +29,7 @@ struct record {
     doc *schema_doc;               /* {"fields":[...]} of the target */
     struct schema *schema;         /* parsed */
     char **keys; size_t key_count;
+    enum null_keys null_keys;
     char **order_by; size_t order_count;
     char **insert_only; size_t insert_only_count;
     char partition_column[304];    /* "" when the target has none that can prune */

@@ -219,6 +219,8 @@ static void print_text(const struct planning *p)
            p->creates ? ", does not exist and will be created" : "");
     print_schema(r->schema);
     print_names("keys", r->keys, r->key_count);
+    if (r->null_keys != NULL_KEYS_REFUSE)
+        printf("%-10s %s\n", "NULL keys", null_keys_names[r->null_keys]);
     print_names("order_by", r->order_by, r->order_count);
     print_names("kept", r->insert_only, r->insert_only_count);
     if (r->partition_column[0] != '\0')
@@ -272,6 +274,7 @@ static void print_json(const struct planning *p)
         doc_set_bool(doc_set_str(target, "location", r->location), "exists", !p->creates);
         doc_set(d, "target", doc_set(target, "schema", doc_ref(r->schema_doc)));
         doc_set(d, "keys", names_doc(r->keys, r->key_count));
+        doc_set_str(d, "null_keys", null_keys_names[r->null_keys]);
         doc_set(d, "order_by", names_doc(r->order_by, r->order_count));
         doc_set(d, "insert_only", names_doc(r->insert_only, r->insert_only_count));
         doc_set_str(d, "partition_column", r->partition_column);
