@@ -46,6 +46,7 @@ void fold_free(struct fold *f)
     fold_index_free(f->load_index);
     free(f->ends);
     free(f->bits);
+    free(f->failed_bits);
     free(f->loads);
     free(f->exclusions);
     free(f->failures);
@@ -59,13 +60,34 @@ bool fold_is_done(const struct fold *f, int64_t item)
     return item >= 0 && item < f->bits_len && (f->bits[item / 64] >> (item % 64) & 1) != 0;
 }
 
+bool fold_is_failed(const struct fold *f, int64_t item)
+{
+    return item >= 0 && item < f->failed_len && (f->failed_bits[item / 64] >> (item % 64) & 1) != 0;
+}
+
+int64_t fold_next_failed(const struct fold *f, int64_t from)
+{
+    for (int64_t i = i64_max(from, 0); i < f->failed_len; i++) {
+        uint64_t rest = f->failed_bits[i / 64] >> (i % 64);
+        if (rest != 0)
+            return i + __builtin_ctzll(rest);
+        i |= 63; /* nothing more in this word */
+    }
+    return -1;
+}
+
+/* 29 % of 100 items are 29 items: binary fractions must not make them 28.999. */
+int64_t fold_tolerated(const struct fold *f)
+{
+    const double slack = 1 + 1e-12;
+    if (f->config.tolerate_count >= 0)
+        return f->config.tolerate_count;
+    return f->items < 0 ? 0 : (int64_t)(f->config.tolerate_percent * (double)f->items * slack / 100);
+}
+
 bool fold_over_tolerance(const struct fold *f)
 {
-    if (f->config.tolerate_count >= 0)
-        return f->failed > f->config.tolerate_count;
-    /* 29 % of 100 items are 29 items: binary fractions must not make them 28.999. */
-    const double slack = 1 + 1e-12;
-    return f->items >= 0 && (double)f->failed * 100 > f->config.tolerate_percent * (double)f->items * slack;
+    return (f->config.tolerate_count >= 0 || f->items >= 0) && f->failed > fold_tolerated(f);
 }
 
 bool fold_must_stop(const struct fold *f)
@@ -155,7 +177,7 @@ static int apply_end(struct fold *f, const struct log_msg *m, int64_t offset)
     if (m->type == LOGM_LOST || m->type == LOGM_FATAL)
         valid = valid && f->phase != RUN_HELD && (m->type == LOGM_FATAL || f->phase == RUN_WORKING);
     if (m->type == LOGM_ADOPTED)
-        valid = f->phase == RUN_HELD;
+        valid = f->phase == RUN_HELD && fold_open_cut(f) == NULL;
     if (!valid)
         return 1;
     if (m->type == LOGM_ADOPTED)
@@ -227,6 +249,7 @@ static int apply(struct fold *f, const struct log_msg *m, int64_t offset, struct
 int fold_apply(struct fold *f, const struct log_msg *m, int64_t offset, int64_t time_ms, struct error *err)
 {
     assert(offset >= f->next_offset);
+    f->now_ms = time_ms;
     int rc = apply(f, m, offset, err);
     if (rc < 0)
         return -1;

@@ -13,6 +13,8 @@
  *     otherwise the run is held: cuts are void until accept (the last cut), cancel or adopted.
  *   - The first of {completing message within tolerance, accept while held, cancel, adopted while held, fatal, abandon before the seal, lost after
  *     it} ends the run. Cuts before it are consolidated, later ones are void. The first cut of its number wins; numbers go up by one.
+ *   - Adopted is valid only when every increment of the held run has its outcome: what the heir takes is then just what no increment took, and an
+ *     increment that failed has ended the run before, visibly, instead of leaving a hole in what was adopted.
  *   - An abandon says how far its writer had heard the submitter. When the submitter has spoken since, it is void: a coordinator that was cut off or
  *     asleep for minutes takes its own silence for the submitter's.
  *   - A load none of whose items is new is not accepted: nothing of it would be left, and a queue that is replayed costs no exclusions.
@@ -75,6 +77,7 @@ struct fold {
     int64_t parallel;         /* 0: not set */
     int64_t rows;             /* of accepted loads, exclusions included */
     uint64_t *bits; int64_t bits_len; /* done items */
+    uint64_t *failed_bits; int64_t failed_len; /* those of them that failed; NULL while none has */
     struct fold_load *loads; size_t load_count, load_cap;
     struct fold_exclusion *exclusions; size_t exclusion_count, exclusion_cap;
     struct fold_failure *failures; size_t failure_count, failure_cap; /* at most FOLD_FAILURES are kept for people; failed counts all */
@@ -82,6 +85,10 @@ struct fold {
     struct fold_cut *cuts; size_t cut_count, cut_cap;
     int64_t run_cuts;         /* cuts of the run so far: the number the next one must have */
     void *load_index;         /* internal: ids of loads and shards */
+    int64_t now_ms;           /* time of the message that is folded */
+    /* Told of each item that fails, in the log's order; set by the owner, NULL: nobody. */
+    void (*on_failure)(void *arg, const struct item_failure *, int64_t time_ms);
+    void *on_failure_arg;
     int64_t next_offset;      /* the offset after the last folded message */
     int64_t effect_ms;        /* time of the last message that had an effect: the end's, once the run is settled */
     int64_t messages, ignored;/* folded; of these without effect */
@@ -95,7 +102,12 @@ void fold_free(struct fold *);
 int fold_apply(struct fold *, const struct log_msg *, int64_t offset, int64_t time_ms, struct error *);
 
 bool fold_is_done(const struct fold *, int64_t item);
+bool fold_is_failed(const struct fold *, int64_t item);
+/* The first failed item from there on; -1: there is none. */
+int64_t fold_next_failed(const struct fold *, int64_t from);
 bool fold_over_tolerance(const struct fold *);  /* with the failures so far; percent needs the seal */
+/* How many failed items the run tolerates; a percentage needs the seal. */
+int64_t fold_tolerated(const struct fold *);
 bool fold_must_stop(const struct fold *);       /* stop_after failures in a row: a coordinator writes fatal */
 /* The next cut to consolidate: the first open one, in log order; NULL when there is none now. */
 const struct fold_cut *fold_open_cut(const struct fold *);

@@ -130,6 +130,9 @@ void fold_digest(const struct fold *f, char out[65])
     for (int64_t i = 0; i < f->bits_len / 64; i++)
         if (f->bits[i] != 0)
             buf_xprintf(&b, "%" PRId64 " %" PRIx64 "\n", i, f->bits[i]);
+    for (int64_t i = 0; i < f->failed_len / 64; i++)
+        if (f->failed_bits[i] != 0)
+            buf_xprintf(&b, "failed %" PRId64 " %" PRIx64 "\n", i, f->failed_bits[i]);
     sha256_hex(b.data, b.len, out);
     buf_free(&b);
 }

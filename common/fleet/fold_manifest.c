@@ -51,24 +51,24 @@ static int shard_of(struct fold *f, const char *incarnation)
     return (int)f->shard_count++;
 }
 
-static void grow_bits(struct fold *f, int64_t items)
+static void grow_bits(const struct fold *f, uint64_t **bits, int64_t *len, int64_t items)
 {
-    if (items <= f->bits_len)
+    if (items <= *len)
         return;
-    int64_t want = i64_max(items, i64_max(f->items, i64_min(f->bits_len * 2, LIMIT_ITEMS)));
-    int64_t words = (want + 63) / 64, old = f->bits_len / 64;
-    uint64_t *bits = xcalloc((size_t)words, sizeof(*bits)); /* pages that no item falls on stay the kernel's */
+    int64_t want = i64_max(items, i64_max(f->items, i64_min(*len * 2, LIMIT_ITEMS)));
+    int64_t words = (want + 63) / 64, old = *len / 64;
+    uint64_t *grown = xcalloc((size_t)words, sizeof(*grown)); /* pages that no item falls on stay the kernel's */
     if (old > 0)
-        memcpy(bits, f->bits, (size_t)old * sizeof(*bits));
-    free(f->bits);
-    f->bits = bits;
-    f->bits_len = words * 64;
+        memcpy(grown, *bits, (size_t)old * sizeof(*grown));
+    free(*bits);
+    *bits = grown;
+    *len = words * 64;
 }
 
 /* True when the item was not done before. */
 static bool mark(struct fold *f, int64_t item)
 {
-    grow_bits(f, item + 1);
+    grow_bits(f, &f->bits, &f->bits_len, item + 1);
     uint64_t bit = UINT64_C(1) << (item % 64);
     if (f->bits[item / 64] & bit)
         return false;
@@ -126,6 +126,10 @@ static int64_t fold_a_load(struct fold *f, const struct manifest *m, int64_t off
 
 static void keep_failure(struct fold *f, const struct item_failure *from)
 {
+    grow_bits(f, &f->failed_bits, &f->failed_len, from->item + 1);
+    f->failed_bits[from->item / 64] |= UINT64_C(1) << (from->item % 64);
+    if (f->on_failure)
+        f->on_failure(f->on_failure_arg, from, f->now_ms);
     if (f->failure_count == FOLD_FAILURES)
         return;
     FOLD_GROW(f->failures, f->failure_count, f->failure_cap);
