@@ -99,6 +99,15 @@ struct catalog_run *catalog_open_before(struct catalog *c, const struct catalog_
     return newest_open(c, run->record->batch, run->offset);
 }
 
+struct catalog_run *catalog_heir_of(struct catalog *c, const char *run)
+{
+    struct catalog_run *heir = NULL;
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (e->known && e->pub.standing == STANDING_OPEN && strcmp(e->pub.record->adopts, run) == 0 && (heir == NULL || e->pub.offset > heir->offset))
+            heir = &e->pub;
+    return heir;
+}
+
 struct catalog_run *catalog_last_of(struct catalog *c, const char *batch)
 {
     struct catalog_run *last = NULL;
@@ -139,7 +148,7 @@ static bool in_the_way(const struct entry *o, const struct entry *e)
         return false;
     if (r->batches_seen > 0)
         return o->pub.offset >= r->batches_seen;
-    return o->pub.standing == STANDING_OPEN && strcmp(r->replaces, o->pub.run) != 0;
+    return o->pub.standing == STANDING_OPEN && strcmp(r->replaces, o->pub.run) != 0 && strcmp(r->adopts, o->pub.run) != 0;
 }
 
 /* The first record of a name wins it, here and in every other reader. */

@@ -36,6 +36,8 @@ struct catalog_run *catalog_find_n(struct catalog *, const char *run, size_t run
 struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the open run of that name; the newest, where it replaces others */
 /* The newest of the open runs of the same name that were there before that run, which replaces them, directly or not; NULL. */
 struct catalog_run *catalog_open_before(struct catalog *, const struct catalog_run *);
+/* The newest open run that is to adopt that one; NULL. */
+struct catalog_run *catalog_heir_of(struct catalog *, const char *run);
 struct catalog_run *catalog_last_of(struct catalog *, const char *batch); /* the newest of that name, in any standing but void */
 /* In order of their records; it starts at NULL. */
 struct catalog_run *catalog_next(struct catalog *, const struct catalog_run *it);

@@ -88,6 +88,10 @@ doc *record_to_doc(const struct record *r)
     doc_set(d, "places", places_to_doc(r));
     doc_set_str(d, "replaces", r->replaces);
     doc_set_str(d, "adopts", r->adopts);
+    doc_set_str(d, "redrives", r->redrives);
+    doc_set_int(d, "left", r->left);
+    if (r->selection != NULL)
+        doc_set(d, "selection", doc_ref(r->selection));
     if (r->spec != NULL)
         doc_set(d, "spec", doc_ref(r->spec));
     return d;
@@ -191,12 +195,14 @@ static int read_record(struct record *r, const doc *d, struct error *err)
     if (text(d, "run", r->run, sizeof(r->run), err) != 0 || text(d, "batch", r->batch, sizeof(r->batch), err) != 0 ||
         text(d, "nonce", r->nonce, sizeof(r->nonce), err) != 0 || text(d, "queue", r->queue, sizeof(r->queue), err) != 0 ||
         text(d, "handler", r->handler, sizeof(r->handler), err) != 0 || text(d, "replaces", r->replaces, sizeof(r->replaces), err) != 0 ||
-        text(d, "adopts", r->adopts, sizeof(r->adopts), err) != 0 || id_check_run(r->run, err) != 0)
+        text(d, "adopts", r->adopts, sizeof(r->adopts), err) != 0 || text(d, "redrives", r->redrives, sizeof(r->redrives), err) != 0 || id_check_run(r->run, err) != 0)
         return -1;
     r->by = xstrdup(doc_str(d, "by", ""));
     r->created_ms = doc_int(d, "created_ms", 0);
     r->params = doc_get(d, "params") ? doc_copy(doc_get(d, "params")) : NULL;
     r->spec = doc_get(d, "spec") ? doc_copy(doc_get(d, "spec")) : NULL;
+    r->selection = doc_get(d, "selection") ? doc_copy(doc_get(d, "selection")) : NULL;
+    r->left = doc_int(d, "left", 0);
     r->timeout_ms = doc_int(d, "timeout_ms", 0);
     r->attempts = doc_int(d, "attempts", 1);
     r->parallel = doc_int(d, "parallel", 0);
@@ -241,6 +247,7 @@ void record_free(struct record *r)
     free_names(r->insert_only);
     free(r->work_starts);
     doc_free(r->spec);
+    doc_free(r->selection);
     free(r);
 }
 

@@ -45,6 +45,11 @@ struct record {
     int64_t *work_starts;          /* each work partition's end when the run was opened */
     int64_t batches_seen;          /* `batches` was read up to there when this was written: its submitter answers for what it found; 0: not said */
     char replaces[LIMIT_NAME], adopts[LIMIT_NAME]; /* run ids, or "" */
+    /* A redrive: the run whose failed items these are ("": it is none; the same as adopts where that run was held), which of them ({"reason","item","key",
+     * "since_ms","until_ms"}; NULL: all), and how many others there were, which stay failed. */
+    char redrives[LIMIT_NAME];
+    doc *selection;
+    int64_t left;
     doc *spec;                     /* the spec as it was given, for people */
 };
 

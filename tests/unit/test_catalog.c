@@ -76,6 +76,54 @@ static void a_record_survives_the_wire(void **state)
     record_free(in);
 }
 
+static void a_redrives_record_says_of_what_it_is_one(void **state)
+{
+    (void)state;
+    struct record *in = a_record("run2", "batch", "n1");
+    snprintf(in->adopts, sizeof(in->adopts), "run1");
+    snprintf(in->redrives, sizeof(in->redrives), "run1");
+    in->selection = doc_set_str(doc_object(), "reason", "timeout");
+    in->left = 12;
+    AUTO(doc_free_auto) doc *d = record_to_doc(in);
+    AUTO(free_ptr) char *text = doc_text(d);
+    struct error err = ERROR_INIT;
+    AUTO(record_free_auto) struct record *out = record_parse(text, strlen(text), &err);
+    assert_non_null(out);
+    assert_string_equal(out->adopts, "run1");
+    assert_string_equal(out->redrives, "run1");
+    assert_string_equal(doc_str(out->selection, "reason", ""), "timeout");
+    assert_int_equal(out->left, 12);
+    record_free(in);
+}
+
+static struct record *an_heir(const char *run, const char *of, int64_t batches_seen)
+{
+    struct record *r = a_record(run, "b", "n");
+    snprintf(r->adopts, sizeof(r->adopts), "%s", of);
+    r->batches_seen = batches_seen;
+    return r;
+}
+
+/* Both had read `batches` before either wrote: the record decides, before anything is published. */
+static void of_two_redrives_at_once_the_second_is_void(void **state)
+{
+    (void)state;
+    struct catalog *c = catalog_new();
+    assert_null(catalog_heir_of(c, "held"));
+    put_record(c, a_record("held", "b", "n"), 1);
+    assert_int_equal(put_record(c, an_heir("heir1", "held", 2), 2)->standing, STANDING_OPEN);
+    struct catalog_run *second = put_record(c, an_heir("heir2", "held", 2), 3);
+    assert_int_equal(second->standing, STANDING_VOID);
+    assert_string_equal(second->void_because, "heir1");
+    assert_string_equal(catalog_heir_of(c, "held")->run, "heir1");
+    put_end(c, "heir1", 4);
+    assert_null(catalog_heir_of(c, "held"));
+    assert_int_equal(put_record(c, an_heir("heir3", "held", 5), 5)->standing, STANDING_OPEN); /* it did not come to write: again */
+    assert_string_equal(catalog_heir_of(c, "held")->run, "heir3");
+    assert_string_equal(catalog_open_of(c, "b")->run, "heir3");
+    catalog_free(c);
+}
+
 static void the_first_record_of_a_name_wins_it(void **state)
 {
     (void)state;
@@ -210,6 +258,8 @@ int main(void)
     log_sink(quiet, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_record_survives_the_wire),
+        cmocka_unit_test(a_redrives_record_says_of_what_it_is_one),
+        cmocka_unit_test(of_two_redrives_at_once_the_second_is_void),
         cmocka_unit_test(the_first_record_of_a_name_wins_it),
         cmocka_unit_test(a_record_that_replaces_the_open_run_stands_beside_it),
         cmocka_unit_test(compaction_that_moves_an_end_voids_nobody),
