@@ -41,7 +41,7 @@ static void merge_range(struct row_range *into, const struct row_range *r)
     into->null |= r->null;
 }
 
-static void count_item(struct load *l, struct item *item)
+void load_take(struct load *l, struct item *item)
 {
     item_enlist(item, &l->items);
     l->item_count++;
@@ -65,7 +65,7 @@ int load_add(struct load *l, struct item *item)
     worker_hold(l->run->worker, (int64_t)item->body_len - (int64_t)item->charged);
     item->charged = 0;
     buf_free(&item->rows);
-    count_item(l, item);
+    load_take(l, item);
     return 0;
 }
 
@@ -80,19 +80,49 @@ static void freeze(struct load *l, const struct bq_ref *shard)
     l->slice = (struct http_slice){.data = l->body.data, .len = l->body.len};
 }
 
+static void start_job(struct load *l, const char *base, const char *kind, int64_t timeout_ms, bq_job_cb *cb, void *arg)
+{
+    const struct run *run = l->run;
+    bool media = l->body.len > 0;
+    struct bq_label labels[] = {{.name = "bqfleet_run", .value = run->id}, {.name = "bqfleet_kind", .value = kind}};
+    struct bq_job_spec spec = {.id_base = base, .location = run->record->location[0] ? run->record->location : NULL, .configuration = l->config,
+                               .labels = labels, .label_count = ARRAY_LEN(labels), .digest = l->digest, .not_before_ms = run->worker->started_ms,
+                               .media = media ? &l->slice : NULL, .media_count = media ? 1 : 0, .timeout_ms = timeout_ms,
+                               .first_try = l->next_try, .max_tries = l->next_try + LIMIT_TRIES};
+    assert(l->job == NULL);
+    l->job = bq_job_start(run->bq, &spec, cb, arg);
+}
+
 void load_start(struct load *l, const struct bq_ref *shard, bq_job_cb *cb, void *arg)
 {
-    assert(l->job == NULL);
-    const struct worker *w = l->run->worker;
+    char base[JOB_BASE_SIZE];
     if (l->config == NULL)
         freeze(l, shard);
-    char base[JOB_BASE_SIZE];
     job_base_load(base, l->run->id, l->id);
-    struct bq_label labels[] = {{.name = "bqfleet_run", .value = l->run->id}, {.name = "bqfleet_kind", .value = "load"}};
-    struct bq_job_spec spec = {.id_base = base, .location = l->run->record->location[0] ? l->run->record->location : NULL, .configuration = l->config,
-                               .labels = labels, .label_count = ARRAY_LEN(labels), .digest = l->digest, .not_before_ms = w->started_ms,
-                               .media = &l->slice, .media_count = 1, .first_try = l->next_try, .max_tries = l->next_try + LIMIT_TRIES};
-    l->job = bq_job_start(l->run->bq, &spec, cb, arg);
+    start_job(l, base, "load", 0, cb, arg);
+}
+
+void load_start_query(struct load *l, doc *config, int64_t timeout_ms, bq_job_cb *cb, void *arg)
+{
+    char base[JOB_BASE_SIZE];
+    if (l->config == NULL) {
+        AUTO(free_ptr) char *text = doc_text(config);
+        char hex[65];
+        sha256_hex(text, strlen(text), hex);
+        memcpy(l->digest, hex, 40);
+        l->config = config;
+    }
+    job_base_query(base, l->run->id, l->id);
+    start_job(l, base, "query", timeout_ms, cb, arg);
+}
+
+#define AGAIN_MS 30000 /* after the tries of a load are spent; they are granted anew */
+
+int64_t load_put_off(struct load *l, const struct bq_job_result *r)
+{
+    /* A try that is known to have failed needs another id; one that nobody knows of is asked for again. */
+    l->next_try = r->decided ? r->tries : (int)i64_max(r->tries - 1, 0);
+    return i64_max(r->err->retry_after_ms, AGAIN_MS);
 }
 
 void load_split(struct load *l, int64_t seq, struct load *halves[2])
@@ -106,7 +136,7 @@ void load_split(struct load *l, int64_t seq, struct load *halves[2])
         for (int64_t i = half == 0 ? first : l->item_count - first; i > 0; i--) {
             struct item *item = TAILQ_FIRST(&l->items);
             at += item->body_len;
-            count_item(h, item);
+            load_take(h, item);
         }
         buf_xadd(&h->body, l->body.data + from, at - from);
         rows_reseal(h->body.data, h->body.len, h->id);

@@ -8,7 +8,6 @@
 #include "worker/shard.h"
 
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
-#define AGAIN_MS 30000 /* after the tries of a load are spent; they are granted anew */
 
 /* BigQuery takes 1,500 loads a day into one table: so many may come at once, and the others no faster than this; together 1,400 a day. */
 #define LOADS_SPARE 500
@@ -18,6 +17,7 @@ struct staging {
     struct run *run;
     struct worker *w;
     struct shard *shard;
+    void (*shard_ready)(void *arg); void *shard_arg; /* who waits for it besides; NULL: nobody */
     struct load *open, *running;
     struct load_list closed; /* take no more items; they go first */
     int64_t seq;             /* of the next load */
@@ -109,16 +109,19 @@ void staging_row(struct item *item, const char *row, size_t len)
 
 /* --- gathering ------------------------------------------------------------------------------------------------------------------------------------ */
 
+struct load *staging_load(struct run *run)
+{
+    struct staging *st = run->staging;
+    if (st->seq <= LOAD_SEQ_MAX)
+        return load_new(run, st->seq++);
+    runs_fatal(run, "this worker has made %d loads for the run; restart it for more", LOAD_SEQ_MAX + 1);
+    return NULL;
+}
+
 static struct load *open_load(struct staging *st)
 {
-    if (st->open == NULL) {
-        if (st->seq > LOAD_SEQ_MAX) {
-            runs_fatal(st->run, "this worker has made %d loads for the run; restart it for more", LOAD_SEQ_MAX + 1);
-            return NULL;
-        }
-        st->open = load_new(st->run, st->seq++);
+    if (st->open == NULL && (st->open = staging_load(st->run)) != NULL)
         timer_set(st->linger, st->w->o.linger_ms * US_PER_MS);
-    }
     return st->open;
 }
 
@@ -221,9 +224,7 @@ static void loaded(void *arg, const struct bq_job_result *r)
     if (r->err->kind == ERR_TASK) {
         rejected(st, l, r->err);
     } else if (r->err->kind == ERR_RETRY || r->err->kind == ERR_QUOTA) {
-        /* A try that is known to have failed needs another id; one that nobody knows of is asked for again. */
-        l->next_try = r->decided ? r->tries : (int)i64_max(r->tries - 1, 0);
-        int64_t wait = i64_max(r->err->retry_after_ms, AGAIN_MS);
+        int64_t wait = load_put_off(l, r);
         char text[64];
         snprintf(st->trouble, sizeof(st->trouble), "%.100s, next try in %.40s", r->err->text, units_show_ms(wait, text, sizeof(text)));
         log_warn("load %s: %s, next try in %s", l->id, r->err->text, text);
@@ -304,7 +305,25 @@ static void on_pace(void *arg)
 
 static void on_shard(void *arg)
 {
-    poke(arg, true);
+    struct staging *st = arg;
+    void (*ready)(void *) = st->shard_ready;
+    st->shard_ready = NULL;
+    if (ready != NULL)
+        ready(st->shard_arg);
+    poke(st, true);
+}
+
+const struct bq_ref *staging_shard(struct run *run, void (*ready)(void *arg), void *arg)
+{
+    struct staging *st = run->staging;
+    st->shard_ready = NULL;
+    if (shard_ready(st->shard))
+        return shard_ref(st->shard);
+    st->shard_ready = ready;
+    st->shard_arg = arg;
+    if (ready != NULL && shard_want(st->shard))
+        st->started_us = loop_now_us(st->w->w.loop);
+    return NULL;
 }
 
 /* --- room -------------------------------------------------------------------------------------------------------------------------------------------- */

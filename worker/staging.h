@@ -8,6 +8,7 @@
  * finishes meanwhile shares the next one. All bytes of a worker together stay at options.buffer: beyond it handlers' pipes are not read, every load that can
  * start does, and if there is none, the youngest item with rows is given up, to run again with the buffer to itself. Loop thread only.
  */
+struct load;
 struct staging;
 struct staging *staging_new(struct run *);
 void staging_free(struct staging *); /* loads under way are left to themselves; items are in no list afterwards */
@@ -20,6 +21,10 @@ void staging_join(struct item *);
 void staging_idle(struct run *);
 /* Makes room when the buffer is full. */
 void staging_relieve(struct worker *);
+/* For rows that get into the shard in another way: the next load's id, as an empty load of the caller's; NULL: there are no more, and the run is stopped. */
+struct load *staging_load(struct run *);
+/* The shard; NULL: it is being created, and ready(arg) comes when it is there. One may wait; ready NULL: nobody does. */
+const struct bq_ref *staging_shard(struct run *, void (*ready)(void *arg), void *arg);
 bool staging_empty(const struct staging *);
 const char *staging_waits_for(struct staging *);
 

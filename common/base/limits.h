@@ -36,6 +36,9 @@
 #define LIMIT_ACK_SPAN (INT64_C(1) << 31) /* offsets of a partition above its oldest unfinished one: no more is taken beyond it */
 #define LIMIT_ACK_RUNS (256 * 1024)       /* bytes of run lengths in a commit's metadata, before compression */
 #define LIMIT_MANIFEST_ITEMS 4000         /* items without rows that wait for a manifest of their own */
+#define LIMIT_GROUP_ITEMS 10000           /* items of one statement: with every second index its manifest still fits */
+#define LIMIT_GROUP_BYTES (2 * 1024 * 1024) /* bytes of a statement's items as parameters, but for one item more; a request takes 10 MB */
+#define LIMIT_GROUPS 4                    /* statements of one run at once in a worker: BigQuery takes 25 in 10 s on one table */
 #define LIMIT_STARTS 3                    /* starts in a row of a handler that never worked before its run is stopped */
 
 /* Rows and handlers */

@@ -27,6 +27,7 @@ void shard_table(char out[128], const char *run, const char *incarnation);
 
 #define JOB_BASE_SIZE 256
 void job_base_load(char out[JOB_BASE_SIZE], const char *run, const char *load);   /* bqfleet_load_RUN_LOAD */
+void job_base_query(char out[JOB_BASE_SIZE], const char *run, const char *load);  /* bqfleet_query_RUN_LOAD: its rows come by a SELECT */
 void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut);         /* bqfleet_cut_RUN_CUT */
 void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut);        /* bqfleet_side_RUN_CUT */
 void job_base_items(char out[JOB_BASE_SIZE], const char *run, const char *nonce); /* bqfleet_items_RUN_NONCE */
