@@ -1,0 +1,262 @@
+#include "tests/unit/support_sleeper_internal.h"
+
+/* The bus as a process sees it. */
+
+static struct sleeper *of(struct bus *b)
+{
+    return (struct sleeper *)(void *)((char *)b - offsetof(struct sleeper, bus));
+}
+
+/* --- publishing ------------------------------------------------------------------------------------------------------------------------------ */
+
+struct parcel {
+    TAILQ_ENTRY(parcel) link;
+    struct sleeper *s;
+    struct bus_out out; /* its texts are ours */
+    char *topic;
+    void *key, *value;
+    bus_ack_cb *cb;
+    void *arg;
+    int32_t partition;
+    int64_t offset;
+    struct error err;
+};
+
+static void free_parcel(struct parcel *p)
+{
+    free(p->topic);
+    free(p->key);
+    free(p->value);
+    free(p);
+}
+
+static void tell_ack(void *arg)
+{
+    struct parcel *p = arg;
+    if (!p->s->dead)
+        p->cb(p->arg, p->partition, p->offset, p->err.kind == ERR_NONE ? NULL : &p->err);
+    free_parcel(p);
+}
+
+static void on_ack(void *arg, int32_t partition, int64_t offset, const struct error *err)
+{
+    struct parcel *p = arg;
+    p->s->outstanding--;
+    p->partition = partition;
+    p->offset = offset;
+    p->err = err ? *err : ERROR_INIT;
+    if (err == NULL && !p->s->calm && sleeper_chance(p->s, 0.05))
+        error_set(&p->err, ERR_RETRY, 0, "its time was over; it may be in the log or not");
+    sleeper_happen(p->s, tell_ack, p);
+}
+
+static void hand_on(void *arg)
+{
+    struct sleeper *s = arg;
+    if (!s->stopped)
+        sleeper_bus_post(s);
+}
+
+void sleeper_bus_post(struct sleeper *s)
+{
+    struct parcel *p;
+    while ((p = TAILQ_FIRST(&s->parcels)) != NULL) {
+        struct error err = ERROR_INIT;
+        TAILQ_REMOVE(&s->parcels, p, link);
+        int rc = bus_publish(s->outer_bus, &p->out, on_ack, p, &err);
+        assert(rc == 0); /* the stage's bus has room */
+        (void)rc;
+        s->outstanding++;
+    }
+}
+
+static int publish(struct bus *b, const struct bus_out *out, bus_ack_cb *cb, void *arg, struct error *err)
+{
+    struct sleeper *s = of(b);
+    struct parcel *p = xcalloc(1, sizeof(*p));
+    (void)err;
+    *p = (struct parcel){.s = s, .out = *out, .topic = xstrdup(out->topic), .key = xmemdup(out->key, out->key_len + 1),
+                         .value = out->value ? xmemdup(out->value, out->value_len + 1) : NULL, .cb = cb, .arg = arg};
+    p->out.topic = p->topic;
+    p->out.key = p->key;
+    p->out.value = p->value;
+    p->out.headers = NULL;
+    p->out.header_count = 0;
+    TAILQ_INSERT_TAIL(&s->parcels, p, link);
+    timer_set(s->post, sleeper_delay_us(s));
+    return 0;
+}
+
+static void on_space(struct bus *b, void (*fn)(void *), void *arg)
+{
+    (void)b, (void)fn, (void)arg; /* it is never full */
+}
+
+/* --- following ----------------------------------------------------------------------------------------------------------------------------------- */
+
+struct watcher {
+    struct bus_follow base; /* first */
+    LIST_ENTRY(watcher) link;
+    char *topic;
+    int32_t partition;
+    int64_t next;
+    struct bus_follow_events events;
+    void *arg;
+    struct bus_follow *inner;
+};
+
+static void on_message(void *arg, const struct bus_msg *m)
+{
+    struct watcher *w = arg;
+    w->next = m->offset + 1;
+    w->events.message(w->arg, m);
+}
+
+static void on_end(void *arg, int64_t next)
+{
+    struct watcher *w = arg;
+    w->next = i64_max(w->next, next);
+    w->events.at_end(w->arg, next);
+}
+
+static void on_failed(void *arg, const struct error *err)
+{
+    struct watcher *w = arg;
+    w->events.failed(w->arg, err);
+}
+
+static void begin(struct watcher *w)
+{
+    static const struct bus_follow_events events = {.message = on_message, .at_end = on_end, .failed = on_failed};
+    struct error err = ERROR_INIT;
+    w->inner = bus_follow(of(w->base.bus)->outer_bus, w->topic, w->partition, w->next, &events, w, &err);
+    assert(w->inner);
+}
+
+static struct bus_follow *follow(struct bus *b, const char *topic, int32_t partition, int64_t from, const struct bus_follow_events *events, void *arg,
+                                 struct error *err)
+{
+    struct watcher *w = xcalloc(1, sizeof(*w));
+    (void)err;
+    *w = (struct watcher){.base = {b}, .topic = xstrdup(topic), .partition = partition, .next = from, .events = *events, .arg = arg};
+    LIST_INSERT_HEAD(&of(b)->watchers, w, link);
+    begin(w);
+    return &w->base;
+}
+
+static void follow_stop(struct bus_follow *f)
+{
+    struct watcher *w = (struct watcher *)(void *)f;
+    bus_follow_stop(w->inner);
+    LIST_REMOVE(w, link);
+    free(w->topic);
+    free(w);
+}
+
+void sleeper_bus_stop(struct sleeper *s)
+{
+    struct watcher *w;
+    LIST_FOREACH(w, &s->watchers, link) {
+        bus_follow_stop(w->inner);
+        w->inner = NULL;
+    }
+}
+
+void sleeper_bus_follow(struct sleeper *s)
+{
+    struct watcher *w;
+    LIST_FOREACH(w, &s->watchers, link)
+        if (w->inner == NULL)
+            begin(w);
+}
+
+/* --- questions ------------------------------------------------------------------------------------------------------------------------------------ */
+
+struct question {
+    struct sleeper *s;
+    bus_marks_cb *marks;
+    bus_committed_cb *committed;
+    void *arg;
+    int64_t low, high;
+    int64_t *offsets; int32_t partitions;
+    struct error err;
+};
+
+static struct question *ask(struct bus *b, void *arg)
+{
+    struct question *q = xcalloc(1, sizeof(*q));
+    *q = (struct question){.s = of(b), .arg = arg};
+    q->s->outstanding++;
+    return q;
+}
+
+static void tell_question(void *arg)
+{
+    struct question *q = arg;
+    const struct error *err = q->err.kind == ERR_NONE ? NULL : &q->err;
+    if (!q->s->dead && q->marks)
+        q->marks(q->arg, q->low, q->high, err);
+    else if (!q->s->dead)
+        q->committed(q->arg, q->offsets, q->partitions, err);
+    free(q->offsets);
+    free(q);
+}
+
+static void on_marks(void *arg, int64_t low, int64_t high, const struct error *err)
+{
+    struct question *q = arg;
+    q->s->outstanding--;
+    q->low = low;
+    q->high = high;
+    q->err = err ? *err : ERROR_INIT;
+    sleeper_happen(q->s, tell_question, q);
+}
+
+static void watermarks(struct bus *b, const char *topic, int32_t partition, bus_marks_cb *cb, void *arg)
+{
+    struct question *q = ask(b, arg);
+    q->marks = cb;
+    bus_watermarks(q->s->outer_bus, topic, partition, on_marks, q);
+}
+
+static void on_committed(void *arg, const int64_t *offsets, int32_t partitions, const struct error *err)
+{
+    struct question *q = arg;
+    q->s->outstanding--;
+    q->offsets = offsets ? xmemdup(offsets, (size_t)partitions * sizeof(*offsets)) : NULL;
+    q->partitions = partitions;
+    q->err = err ? *err : ERROR_INIT;
+    sleeper_happen(q->s, tell_question, q);
+}
+
+static void committed(struct bus *b, const char *group, const char *topic, int32_t partitions, bus_committed_cb *cb, void *arg)
+{
+    struct question *q = ask(b, arg);
+    q->committed = cb;
+    bus_committed(q->s->outer_bus, group, topic, partitions, on_committed, q);
+}
+
+static const char *describe(struct bus *b)
+{
+    return bus_describe(of(b)->outer_bus);
+}
+
+void sleeper_bus_init(struct sleeper *s)
+{
+    static const struct bus_ops ops = {.publish = publish, .on_space = on_space, .follow = follow, .follow_stop = follow_stop, .watermarks = watermarks,
+                                       .committed = committed, .describe = describe};
+    s->bus.ops = &ops;
+    TAILQ_INIT(&s->parcels);
+    LIST_INIT(&s->watchers);
+    s->post = timer_new(s->base, hand_on, s);
+}
+
+void sleeper_bus_kill(struct sleeper *s)
+{
+    struct parcel *p;
+    timer_stop(s->post);
+    while ((p = TAILQ_FIRST(&s->parcels)) != NULL) {
+        TAILQ_REMOVE(&s->parcels, p, link);
+        free_parcel(p);
+    }
+}

@@ -1,0 +1,55 @@
+#ifndef BQF_TESTS_SUPPORT_SLEEPER_INTERNAL_H
+#define BQF_TESTS_SUPPORT_SLEEPER_INTERNAL_H
+
+#include "common/bus/bus_ops.h"
+#include "common/net/loop_internal.h"
+#include "tests/unit/support_sleeper.h"
+
+#include <sys/queue.h>
+
+/* Something that happened to a process while it was stopped, or that happens to it now. */
+struct happening {
+    TAILQ_ENTRY(happening) link;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct shade;   /* of a timer */
+struct parcel;  /* a publish */
+struct watcher; /* a follow */
+TAILQ_HEAD(happenings, happening);
+TAILQ_HEAD(parcels, parcel);
+
+struct sleeper {
+    struct loop loop;           /* first */
+    struct bus bus;
+    struct http http;
+    struct loop *base;
+    struct bus *outer_bus;
+    struct http *outer_http;
+    struct rnd *rnd;
+    bool stopped, dead, calm;
+    int64_t outstanding;        /* callbacks that the outer ones still owe */
+    LIST_HEAD(, shade) shades;
+    struct happenings happened;
+    LIST_HEAD(, http_call) calls;
+    struct parcels parcels;     /* not yet handed on, in order */
+    struct timer *post, *wake;
+    LIST_HEAD(, watcher) watchers;
+};
+
+bool sleeper_chance(struct sleeper *, double);
+int64_t sleeper_delay_us(struct sleeper *); /* of things on their way out: 0 to 3 ms */
+/* Now, or when it goes on; never when it is dead. */
+void sleeper_happen(struct sleeper *, void (*fn)(void *), void *arg);
+
+void sleeper_bus_init(struct sleeper *);
+void sleeper_bus_stop(struct sleeper *);
+void sleeper_bus_follow(struct sleeper *);
+void sleeper_bus_post(struct sleeper *);
+void sleeper_bus_kill(struct sleeper *);
+void sleeper_http_init(struct sleeper *);
+void sleeper_http_leave(struct sleeper *);
+void sleeper_http_kill(struct sleeper *);
+
+#endif
