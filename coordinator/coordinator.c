@@ -52,6 +52,10 @@ static void on_changed(void *arg, struct track *t)
     struct coordinator *c = arg;
     if (c->events.changed)
         c->events.changed(c->arg, t);
+    struct member *m;
+    LIST_FOREACH(m, &c->members, link)
+        if (strcmp(track_record(m->track)->adopts, track_record(t)->run) == 0)
+            track_poke(m->track);
     if (c->o.all && track_done(t))
         timer_set(c->sweep, 0);
 }
@@ -87,13 +91,34 @@ static bool busy(void *arg, const char *queue)
     return c->presence == NULL || presence_busy(c->presence, queue);
 }
 
+static struct track *find_adopted(void *arg, const char *run)
+{
+    return coordinator_find(arg, run);
+}
+
+static struct member *add(struct coordinator *c, const struct record *r, enum track_role role, struct error *err);
+
+/* What a run adopts is part of its last cut: its log is folded too, whatever it has come to meanwhile. */
+static int add_adopted(struct coordinator *c, const struct record *r, struct error *err)
+{
+    struct catalog *runs = catalog_watch_runs(c->watch);
+    const struct catalog_run *own = catalog_find(runs, r->run), *a = r->adopts[0] ? catalog_find(runs, r->adopts) : NULL;
+    if (a != NULL && own != NULL && a->offset >= own->offset) /* it would have known its own heir: no chain goes in a circle */
+        a = NULL;
+    if (a == NULL && r->adopts[0])
+        log_warn("run %s redrives run %s, whose record is gone: it cannot be written", r->run, r->adopts);
+    return a == NULL || member_of(c, a->run) != NULL || add(c, a->record, TRACK_SECOND, err) != NULL ? 0 : -1;
+}
+
 static struct member *add(struct coordinator *c, const struct record *r, enum track_role role, struct error *err)
 {
     static const struct track_events events = {.changed = on_changed, .trouble = on_trouble};
     struct world world = c->world;
     world.bq = bq_for(c, r);
     struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role,
-                              .abandon_ms = c->o.abandon_ms, .busy = busy, .busy_arg = c};
+                              .abandon_ms = c->o.abandon_ms, .busy = busy, .busy_arg = c, .find = find_adopted, .find_arg = c};
+    if (role != TRACK_LOOKS && add_adopted(c, r, err) != 0)
+        return NULL;
     struct track *t = track_start(&o, &events, c, err);
     if (t == NULL)
         return NULL;
@@ -143,8 +168,12 @@ static void track_open_runs(struct coordinator *c)
 static void on_read(void *arg)
 {
     struct coordinator *c = arg;
+    struct member *m;
     if (c->o.all)
         track_open_runs(c);
+    LIST_FOREACH(m, &c->members, link)
+        if (track_fold(m->track)->end == END_ADOPTED) /* its heir may have ended */
+            track_poke(m->track);
     if (c->events.ready)
         c->events.ready(c->arg);
 }

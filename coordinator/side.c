@@ -2,8 +2,6 @@
 
 #include "common/base/log.h"
 
-#define SIDE_EXPIRES_MS (7 * INT64_C(86400000)) /* as shards do */
-
 struct side {
     struct world world;
     const struct record *record;
@@ -112,7 +110,7 @@ static void create(struct side *s)
         doc_add(fields, doc_set_str(doc_set_str(doc_object(), "name", columns[i][0]), "type", columns[i][1]));
     AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", fields);
     struct bq_label label = {"bqfleet_run", s->record->run};
-    struct bq_table_new t = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + SIDE_EXPIRES_MS,
+    struct bq_table_new t = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + EXPIRY_STAGING,
                              .labels = &label, .label_count = 1, .description = "Loads and exclusions of a bqfleet run's cut"};
     s->call = bq_table_create(s->world.bq, &t, on_table, s);
 }

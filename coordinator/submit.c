@@ -119,6 +119,8 @@ static void write_record(struct submit *s)
         return;
     }
     struct catalog_run *open = catalog_open_of(runs, r->batch);
+    if (open != NULL && r->adopts[0] && strcmp(open->run, r->adopts) == 0) /* held, and to be adopted */
+        open = NULL;
     if (open != NULL && !s->o.replace) {
         refuse(s, open->run);
         return;
@@ -208,7 +210,7 @@ static void cancel_older(struct submit *s)
     s->events.opened(s->arg, false);
     if (s->step != SUBMIT_REPLACE)
         return;
-    struct catalog_run *o = catalog_find(runs, r->run);
+    struct catalog_run *o = r->replaces[0] ? catalog_find(runs, r->run) : NULL;
     while (o != NULL && (o = catalog_open_before(runs, o)) != NULL)
         if (o != older)
             cancel_one(s, o->record, NULL);

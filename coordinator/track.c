@@ -14,6 +14,12 @@ void track_moved(struct track *t)
     timer_set(t->timer, 0);
 }
 
+void track_poke(struct track *t)
+{
+    if (!track_done(t) && !t->broken)
+        timer_set(t->timer, 0);
+}
+
 void track_tell_trouble(struct track *t, const struct error *err)
 {
     struct error copy = *err;
@@ -138,12 +144,15 @@ struct track *track_start(const struct track_options *o, const struct track_even
     t->timer = timer_new(t->loop, turn, t);
     for (int i = 0; i < LOGM_TYPES; i++)
         t->said[i] = (struct said){.track = t, .offset = -1};
+    for (size_t i = 0; i < LIMIT_ADOPTED; i++)
+        t->claims[i] = (struct said){.track = t, .offset = -1};
     t->record = track_copy_record(o->record, err);
     if (t->record == NULL) {
         track_free(t);
         return NULL;
     }
     t->o.record = t->record;
+    t->adopted_gone = t->record->adopts[0] == '\0';
     t->fold = fold_new(&t->record->finish);
     t->position = t->record->log_offset;
     char topic[TOPIC_SIZE];
@@ -198,7 +207,7 @@ bool track_unknown(const struct track *t)
 
 bool track_done(const struct track *t)
 {
-    return t->live && fold_settled(t->fold) && (t->o.role == TRACK_LOOKS || (t->end_copied && t->cleaned));
+    return t->live && fold_settled(t->fold) && (t->o.role == TRACK_LOOKS || (t->end_copied && t->cleaned && t->adopted_gone));
 }
 
 bool track_consolidating(const struct track *t)
@@ -234,7 +243,9 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
     } else if (t->cleanup != NULL) {
         snprintf(out, size, "BigQuery to drop the run's staging tables");
     } else if (fold_open_cut(f) != NULL) {
-        if (t->waits_for_older)
+        if (t->waits_for_adopted)
+            snprintf(out, size, "%s", t->adopt_why);
+        else if (t->waits_for_older)
             snprintf(out, size, "the outcome of run %s, which it replaces", t->record->replaces);
         else if (t->trouble[0])
             snprintf(out, size, "%s", t->trouble);

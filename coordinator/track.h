@@ -34,12 +34,16 @@ struct track_options {
     /* Whether a live worker of that queue has unfinished items, or that is not known yet; NULL: nobody has. */
     bool (*busy)(void *busy_arg, const char *queue);
     void *busy_arg;
+    /* The tracker of a run that this one adopts; NULL: there is none. */
+    struct track *(*find)(void *find_arg, const char *run);
+    void *find_arg;
 };
 struct track *track_start(const struct track_options *, const struct track_events *, void *arg, struct error *);
 void track_free(struct track *); /* NULL allowed. Before the outbox is freed. */
 
 /* NULL with err when it does not survive its own text, which is a bug. */
 struct record *track_copy_record(const struct record *, struct error *);
+void track_poke(struct track *); /* what it waits for may have come */
 /* Of the first cut's job, so many tries are known to have failed: in an earlier process, in the embedded mode. */
 void track_first_try(struct track *, int tries);
 const struct record *track_record(const struct track *);

@@ -7,7 +7,7 @@ enum { NO_HURRY_MS = 60000, SECOND_JITTER_MS = 10000, TROUBLE_AGAIN_MS = 60000, 
 
 /* --- deciding: a decision is a message, and takes effect when it is read back ----------------------------------------------------------------- */
 
-static void on_said(void *arg, int64_t offset, const struct error *err)
+void track_on_said(void *arg, int64_t offset, const struct error *err)
 {
     struct said *s = arg;
     s->letter = NULL;
@@ -25,7 +25,7 @@ static bool may_say(const struct track *t, enum log_type type)
 static void say(struct track *t, struct log_msg *m)
 {
     struct said *s = &t->said[m->type];
-    s->letter = outbox_log(t->o.outbox, t->record, m, on_said, s);
+    s->letter = outbox_log(t->o.outbox, t->record, m, track_on_said, s);
 }
 
 /*
@@ -77,6 +77,17 @@ static int64_t decide_cut(struct track *t)
         return left;
     struct log_msg m = {.type = LOGM_CUT, .cut = f->run_cuts};
     if (may_say(t, LOGM_CUT))
+        say(t, &m);
+    return NO_HURRY_MS;
+}
+
+/* What it was to complete is no longer there to be completed. */
+static int64_t decide_orphaned(struct track *t)
+{
+    if (t->record->adopts[0] == '\0' || track_adoption(t, false) != ADOPT_LOST)
+        return NO_HURRY_MS;
+    struct log_msg m = {.type = LOGM_CANCEL, .text = t->adopt_why};
+    if (may_say(t, LOGM_CANCEL))
         say(t, &m);
     return NO_HURRY_MS;
 }
@@ -245,6 +256,17 @@ static int64_t wait_of(const struct track *t)
     return base + (int64_t)rnd_below(t->world.rnd, submit_left(t->record) ? LEFT_JITTER_MS : SECOND_JITTER_MS);
 }
 
+/* A last cut that takes adopted loads: they are its own, or it fails. */
+static bool adopted_is_ready(struct track *t, const struct fold_cut *cut)
+{
+    enum adoption a = track_adoption(t, true);
+    t->waits_for_adopted = a == ADOPT_WAITS;
+    struct log_msg m = {.type = LOGM_OUTCOME, .cut = cut->number, .ok = false, .text = t->adopt_why};
+    if (a == ADOPT_LOST && may_say(t, LOGM_OUTCOME))
+        say(t, &m);
+    return a == ADOPT_MINE;
+}
+
 static int64_t consolidate_next(struct track *t)
 {
     const struct fold_cut *cut = fold_open_cut(t->fold);
@@ -270,7 +292,10 @@ static int64_t consolidate_next(struct track *t)
         on_consolidated(t, &err);
         return NO_HURRY_MS;
     }
-    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut},
+    if (cut->last && !adopted_is_ready(t, cut))
+        return NO_HURRY_MS;
+    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
+                                           .adopted_count = cut->last ? t->adopted_count : 0},
                                     .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0};
     t->consolidate = consolidate_start(&o, on_consolidated, t);
     track_moved(t);
@@ -329,16 +354,20 @@ static void on_cleaned(void *arg, int dropped)
     track_moved(t);
 }
 
-/* The end goes out first: workers still load into the shards of a run that they do not know to be over. An adopted run's shards are its heir's. */
+/* The end goes out first: workers still load into the shards of a run that they do not know to be over. An adopted run's shards are its heir's until that
+ * one's end is known. */
 static void finish(struct track *t)
 {
     copy_end(t);
-    if (!t->end_copied || t->cleaned || t->cleanup != NULL)
+    if (!t->adopted_gone && t->cleaned && track_adopted_gone(t)) {
+        t->adopted_gone = true;
+        track_moved(t);
+    }
+    if (!t->end_copied || t->cleaned || t->cleanup != NULL || track_heir_open(t))
         return;
-    if (t->fold->end == END_ADOPTED)
-        t->cleaned = true;
-    else
-        t->cleanup = cleanup_start(&t->world, t->record, t->fold, on_cleaned, t);
+    renew_stop(t->renew);
+    t->renew = NULL;
+    t->cleanup = cleanup_start(&t->world, t->record, t->fold, on_cleaned, t);
 }
 
 int64_t track_act(struct track *t)
@@ -350,9 +379,12 @@ int64_t track_act(struct track *t)
         if (f->phase == RUN_PUBLISHING)
             again = i64_min(again, decide_abandon(t));
         again = i64_min(again, decide_cut(t));
+        again = i64_min(again, decide_orphaned(t));
         again = i64_min(again, decide_lost(t));
     }
     again = i64_min(again, consolidate_next(t));
+    if (t->renew == NULL && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
+        t->renew = renew_start(&t->world, t->record, f);
     copy_state(t);
     if (fold_settled(f))
         finish(t);
@@ -368,4 +400,6 @@ void track_act_stop(struct track *t)
     letter_forget(t->copy);
     free(t->lost_offsets);
     cleanup_stop(t->cleanup);
+    renew_stop(t->renew);
+    track_adopt_stop(t);
 }

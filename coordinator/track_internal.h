@@ -3,6 +3,7 @@
 
 #include "coordinator/cleanup.h"
 #include "coordinator/consolidate.h"
+#include "coordinator/renew.h"
 #include "coordinator/track.h"
 
 /* How far the search for lost items is; see decide_lost. */
@@ -39,18 +40,32 @@ struct track {
     int first_try;             /* of the first cut */
     int64_t again_us;          /* not before, after this process's own trouble; 0: at once */
     char trouble[256];
-    bool waits_for_older;
+    bool waits_for_older, waits_for_adopted;
+    /* the runs it adopts, nearest first, as far as they are its own */
+    struct adopted adopted[LIMIT_ADOPTED]; size_t adopted_count;
+    struct said claims[LIMIT_ADOPTED];
+    char adopt_why[256];
+    bool adopted_gone;
     /* copies, cleaning */
     struct letter *copy;
     bool end_copied, cleaned;
     int64_t state_offset;      /* of the last copy; -1 */
     struct cleanup *cleanup;
+    struct renew *renew;
 };
 
 /* track_act.c: does whatever is due. Returns milliseconds until it wants to be called again. */
 int64_t track_act(struct track *);
 void track_act_stop(struct track *);
+letter_cb track_on_said;   /* of a struct said */
 void track_moved(struct track *);
 void track_tell_trouble(struct track *, const struct error *);
+
+/* track_adopt.c */
+enum adoption { ADOPT_MINE /* all, or there are none: they are in adopted */, ADOPT_WAITS, ADOPT_LOST /* for good; adopt_why says why, or what it waits for */ };
+enum adoption track_adoption(struct track *, bool may_claim);
+bool track_adopted_gone(const struct track *);
+bool track_heir_open(const struct track *); /* it was adopted, by a run that has not ended yet */
+void track_adopt_stop(struct track *);
 
 #endif

@@ -5,8 +5,7 @@
 #include "common/bq/table.h"
 #include "worker/runs.h"
 
-#define EXPIRY_MS (INT64_C(7) * 24 * 3600 * 1000)
-#define RENEW_MS (EXPIRY_MS / 2)
+#define RENEW_MS (EXPIRY_STAGING / 2)
 #define RENEW_AGAIN_MS (INT64_C(3600) * 1000)
 static const struct retry_policy policy = {.base_ms = 5000, .cap_ms = 60000};
 
@@ -86,7 +85,7 @@ static void create(struct shard *s)
     set_state(s, SHARD_CREATING);
     AUTO(doc_free_auto) doc *schema = columns(s->run->record);
     struct bq_label label = {.name = "bqfleet_run", .value = s->run->id};
-    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_MS, .labels = &label,
+    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, .labels = &label,
                                  .label_count = 1, .description = "Rows of a bqfleet run on their way to its target; goes away by itself."};
     s->call = bq_table_create(s->run->bq, &table, created, s);
 }
@@ -97,7 +96,7 @@ static void on_timer(void *arg)
     if (s->state == SHARD_WAITING)
         create(s);
     else if (s->state == SHARD_READY)
-        s->call = bq_table_expire(s->run->bq, &s->ref, loop_wall_ms(s->w->w.loop) + EXPIRY_MS, renewed, s);
+        s->call = bq_table_expire(s->run->bq, &s->ref, loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, renewed, s);
 }
 
 struct shard *shard_new(struct run *run, void (*changed)(void *), void *arg)

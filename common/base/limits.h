@@ -23,6 +23,8 @@
 #define LIMIT_TRIES 8                     /* tries of one job before it is given up */
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
+#define LIMIT_ADOPTED 16                  /* held runs, one redriving the other, that one run can take over */
+#define EXPIRY_STAGING (INT64_C(7) * 24 * 3600 * 1000) /* milliseconds after which a staging table that nobody renews goes away */
 
 /* Coordinators */
 #define LIMIT_PUBLISHING 20000            /* items published and not acknowledged at which a submitter reads no more */
