@@ -48,6 +48,10 @@ struct sql_cut {
  */
 int sql_consolidate(const struct sql_cut *, struct buf *sql, doc **params, struct error *);
 
+/* One statement that copies all rows of these loads, of the cut's shards, into another staging table: `target`, of the same columns, `schema` being those
+ * without bookkeeping. It fails unless every load has exactly its rows. Nothing else of the cut is used. 0, or -1 with ERR_USAGE (reason "sqlTooLong"). */
+int sql_fold(const struct sql_cut *, struct buf *sql, doc **params, struct error *);
+
 /* Whether the spec's write section fits the target: keys exist and are of a type that can be compared exactly (no FLOAT64, JSON, GEOGRAPHY,
  * STRUCT, ARRAY, INTERVAL, RANGE), order_by is orderable, insert_only exists and is no key. ERR_USAGE with advice. */
 int sql_check_columns(const struct schema *, enum write_mode, const char *const *keys, size_t key_count, const char *const *order_by,

@@ -118,6 +118,7 @@ static void put_staged(struct sql_text *t)
     }
     sql_put_text(t, "    ),\n");
     sql_put_found(t);
+    sql_put_text(t, ",\n");
 }
 
 static void put_accepted(struct sql_text *t)

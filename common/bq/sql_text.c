@@ -95,7 +95,7 @@ void sql_put_loads(struct sql_text *t)
 
 void sql_put_found(struct sql_text *t)
 {
-    sql_put_text(t, "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load),\n");
+    sql_put_text(t, "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load)");
 }
 
 void sql_put_load_check(struct sql_text *t)

@@ -68,7 +68,7 @@ struct bqmodel_counters {
     int64_t requests;        /* that arrived */
     int64_t requests_at_once;/* the most */
     int64_t loads, queries;  /* jobs inserted */
-    int64_t merges, inserts, deletes, gives_up; /* of the queries: MERGE (replace too), INSERT, DELETE, SELECT ERROR */
+    int64_t merges, inserts, deletes, updates, gives_up; /* of the queries: MERGE (replace too), INSERT, DELETE, UPDATE of permits, SELECT ERROR */
     int64_t failed;          /* jobs that ended with an error */
     int64_t duplicates;      /* jobs.insert under an id that is taken */
     int64_t loads_at_once, dml_at_once; /* running, the most on one table */

@@ -1,6 +1,7 @@
 #include "tests/bq/internal.h"
 
 #include <strings.h>
+#include <time.h>
 
 #include "common/base/limits.h"
 
@@ -70,14 +71,18 @@ static void answer(struct exchange *x, struct mreply *reply)
         no_answer(c, ERR_FATAL, "the answer is too large");
         return;
     }
-    struct http_header headers[2] = {{"Content-Type", "application/json; charset=UTF-8"}, {"", ""}};
+    char date[40];
+    time_t now = (time_t)(loop_wall_us(x->model->loop) / US_PER_S);
+    struct tm tm;
+    strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
+    struct http_header headers[3] = {{"Content-Type", "application/json; charset=UTF-8"}, {"Date", date}, {"", ""}};
     AUTO(free_ptr) char *name = reply->header ? xstrdup(reply->header) : NULL;
     if (name) {
         char *colon = strchr(name, ':');
         *colon = '\0';
-        headers[strcasecmp(name, "Content-Type") != 0] = (struct http_header){name, colon + 2};
+        headers[strcasecmp(name, "Content-Type") != 0 ? 2 : 0] = (struct http_header){name, colon + 2};
     }
-    struct http_response r = {.status = reply->status, .body = &body, .headers = headers, .header_count = headers[1].name[0] ? 2 : 1, .err = &none};
+    struct http_response r = {.status = reply->status, .body = &body, .headers = headers, .header_count = headers[2].name[0] ? 3 : 2, .err = &none};
     c->cb(c->arg, &r);
     buf_free(&body);
 }

@@ -70,29 +70,39 @@ void names_add(struct names *, const char *, size_t);
 void names_free(struct names *);
 bool names_equal(const struct names *, const struct names *);
 
-enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_ERROR };
+enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_ERROR };
+enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
 enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
 struct term { enum term_form form; char *column; };
-struct fence { bool present; struct bq_ref table; int64_t slot; char *token; };
+struct fence { bool present; struct bq_ref table; };
 
 struct stmt {
     enum stmt_kind kind;
     struct bq_ref target;
     struct names columns, types, keys, on, set;
+    struct names safe;        /* of on: those where NULL equals NULL */
+    struct names apart;       /* of keys: those whose NULL makes a row the only one of its key */
     struct bq_ref *shards; size_t shard_count;
     int *ages;                /* of the shards; NULL: loads are named plainly */
     bool by_side, exclusions, guarded;
+    bool folds;               /* an INSERT of shards into a shard: rows with their bookkeeping */
     struct bq_ref side;
     struct term *order; size_t order_count;
     char *part_column;        /* NULL: the MERGE is not pruned */
+    bool part_range, part_null; /* to a range; to NULL */
     struct fence fence;
+    enum update_kind update;
     char *error;              /* STMT_ERROR */
 };
 /* NULL: it is of no shape we know; *at is where it stopped fitting. */
 struct stmt *stmt_parse(const char *sql, const char **at);
 void stmt_free(struct stmt *);
 const char *stmt_type(const struct stmt *); /* "MERGE" */
-static inline bool stmt_mutates(const struct stmt *s) { return s->kind == STMT_MERGE || s->kind == STMT_REPLACE || s->kind == STMT_EMPTY; }
+static inline bool stmt_mutates(const struct stmt *s)
+{
+    return s->kind == STMT_MERGE || s->kind == STMT_REPLACE || s->kind == STMT_EMPTY || s->kind == STMT_UPDATE;
+}
+bool update_shape(const char *text, enum update_kind *); /* what follows "UPDATE `t` SET " */
 
 /* What a statement will do, computed on a snapshot. */
 struct effects {
@@ -100,11 +110,14 @@ struct effects {
     size_t *changed; struct row **into; size_t changed_count; /* rows by index, and what they become; NULL: deleted */
     struct row **added; size_t added_count;
     int64_t inserted, updated, deleted;
+    char *seen_token; int64_t seen_expires; size_t seen_row; /* UPDATE: its row in the snapshot */
 };
 /* 0; -1 with an error whose reason is BigQuery's. */
 int stmt_run(struct bqmodel *, const struct stmt *, const doc *params, struct effects *, struct error *);
 void effects_apply(struct mtable *, struct effects *); /* moves the rows */
 void effects_free(struct effects *);
+void effects_change(struct effects *, size_t index, struct row *into); /* into NULL: deleted */
+bool update_serializes(const struct mtable *, const struct effects *);
 
 /* --- jobs ------------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -216,6 +229,7 @@ struct session {
     int64_t total;     /* -1: unknown */
     char *answer;      /* once it is finished */
     int status;
+    int64_t used_ms;   /* loop time of its last request */
 };
 void session_free(struct session *);
 
@@ -228,7 +242,6 @@ struct fault {
 TAILQ_HEAD(faults, fault);
 enum fault_group { FAULT_REQUEST, FAULT_JOB, FAULT_KEEP, FAULT_GONE };
 /* The fault that strikes now, or NULL; counted. Valid until the next call. */
-    int64_t used_ms;   /* loop time of its last request */
 const struct bqmodel_fault *fault_take(struct bqmodel *, enum fault_group, const char *subject, const char *job_id);
 /* The next one behind *last (NULL at first), for what several may strike at once. */
 const struct bqmodel_fault *fault_next(struct bqmodel *, enum fault_group, const char *subject, const char *job_id, struct fault **last);

@@ -106,7 +106,8 @@ static bool commit(struct mjob *j)
         error_reason(&j->outcome, "notFound");
         return true;
     }
-    if (e->changed_count == 0 || e->mutations == t->mutations) {
+    bool serial = j->stmt->kind == STMT_UPDATE ? update_serializes(t, e) : e->mutations == t->mutations;
+    if (e->changed_count == 0 || serial) {
         effects_apply(t, e);
         t->modified_ms = loop_wall_ms(j->model->loop);
         return true;
@@ -199,6 +200,7 @@ static void read_query(struct mjob *j)
     m->counters.merges += j->stmt->kind == STMT_MERGE || j->stmt->kind == STMT_REPLACE;
     m->counters.inserts += j->stmt->kind == STMT_INSERT;
     m->counters.deletes += j->stmt->kind == STMT_EMPTY;
+    m->counters.updates += j->stmt->kind == STMT_UPDATE;
     m->counters.gives_up += j->stmt->kind == STMT_ERROR;
 }
 

@@ -8,7 +8,7 @@ static bool is_full(size_t count)
     return (count & (count + 1)) == 0;
 }
 
-static void change(struct effects *e, size_t index, struct row *into)
+void effects_change(struct effects *e, size_t index, struct row *into)
 {
     if (is_full(e->changed_count)) {
         e->changed = xreallocarray(e->changed, e->changed_count * 2 + 1, sizeof(*e->changed));
@@ -40,6 +40,15 @@ static int add(struct run *r, struct effects *e, const struct src *row)
             cells[i] = (struct cell){"[]", 2};
     for (size_t i = 0; i < r->s->columns.count; i++)
         cells[r->columns[i]] = *src_cell(row, i);
+    if (r->s->folds) {
+        size_t item = 0, number = 0, load = 0;
+        if (run_column(r, r->target, "bqfleet_item", &item) || run_column(r, r->target, "bqfleet_row", &number) ||
+            run_column(r, r->target, "bqfleet_load", &load))
+            return -1;
+        cells[item] = row->row->cells[row->shard->item];
+        cells[number] = row->row->cells[row->shard->row];
+        cells[load] = row->row->cells[row->shard->load];
+    }
     if (check_row(r, cells))
         return -1;
     if (is_full(e->added_count))
@@ -62,6 +71,7 @@ static int add_all(struct run *r, struct effects *e)
 struct merge {
     struct run *r;
     size_t *on;             /* the ON columns, among the statement's */
+    bool *safe;             /* of each: whether NULL equals NULL */
     struct entry *by_key;   /* value: the last source row of that key */
     int64_t *before;        /* the one before it, or -1 */
     bool *matched;
@@ -70,14 +80,14 @@ struct merge {
     struct cell lo, hi;
 };
 
-/* False: one of them is NULL, which equals nothing. */
+/* False: one of them is a NULL that equals nothing. */
 static bool on_key(const struct merge *g, const struct row *row, const size_t *columns, struct buf *key)
 {
     buf_clear(key);
     buf_xputs(key, "k");
     for (size_t i = 0; i < g->r->s->on.count; i++) {
         const struct cell *c = &row->cells[columns[g->on[i]]];
-        if (c->text == NULL)
+        if (c->text == NULL && !g->safe[i])
             return false;
         key_add(key, c);
     }
@@ -104,7 +114,9 @@ static bool in_range(const struct merge *g, const struct row *row)
     if (g->part == NULL)
         return true;
     const struct cell *c = &row->cells[g->part_at];
-    return c->text && value_compare(g->part, c, &g->lo) >= 0 && value_compare(g->part, c, &g->hi) <= 0;
+    if (c->text == NULL)
+        return g->r->s->part_null;
+    return g->r->s->part_range && value_compare(g->part, c, &g->lo) >= 0 && value_compare(g->part, c, &g->hi) <= 0;
 }
 
 /* The source's row may replace the target's. */
@@ -147,7 +159,7 @@ static int match(struct merge *g, struct effects *e)
                 rc = run_fail(r, "invalidQuery", "UPDATE/MERGE must match at most one source row for each target row");
                 break;
             }
-            change(e, i, replaced(r, &r->rows[k], old));
+            effects_change(e, i, replaced(r, &r->rows[k], old));
             rc = check_row(r, e->into[e->changed_count - 1]->cells);
         }
     }
@@ -163,7 +175,7 @@ static int read_range(struct merge *g, char *texts[2])
     if (run_column(r, r->target, r->s->part_column, &g->part_at))
         return -1;
     g->part = &r->target->schema->fields[g->part_at];
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2 && r->s->part_range; i++) {
         const char *given = NULL;
         struct cell *c = i ? &g->hi : &g->lo;
         if (run_param(r, name[i], g->part->type, &given))
@@ -182,12 +194,16 @@ static int merge(struct run *r, struct effects *e)
     struct merge g = {.r = r};
     AUTO(free_ptr) char *lo = NULL, *hi = NULL;
     AUTO(free_ptr) size_t *on = g.on = xcalloc(r->s->on.count + 1, sizeof(*on));
+    AUTO(free_ptr) bool *safe = g.safe = xcalloc(r->s->on.count + 1, sizeof(*safe));
     AUTO(free_ptr) int64_t *before = g.before = xcalloc(r->count + 1, sizeof(*before));
     AUTO(free_ptr) bool *matched = g.matched = xcalloc(r->count + 1, sizeof(*matched));
     char *texts[2] = {NULL, NULL};
     for (size_t i = 0; i < r->s->on.count; i++)
         if ((on[i] = run_position(r, r->s->on.at[i])) == SIZE_MAX)
             return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->on.at[i]);
+    for (size_t i = 0; i < r->s->on.count; i++)
+        for (size_t k = 0; k < r->s->safe.count; k++)
+            safe[i] = safe[i] || strcmp(r->s->on.at[i], r->s->safe.at[k]) == 0;
     for (size_t i = 0; i < r->s->set.count; i++)
         if (run_position(r, r->s->set.at[i]) == SIZE_MAX)
             return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->set.at[i]);
@@ -209,6 +225,8 @@ static int merge(struct run *r, struct effects *e)
 
 static int write_target(struct run *r, struct effects *e)
 {
+    if (r->s->kind == STMT_UPDATE)
+        return run_update(r, e);
     if (r->s->kind == STMT_EMPTY) /* its condition is looked at for each row: without rows it never fails */
         return r->target->count > 0 && r->s->fence.present ? run_fence(r) : 0;
     if (run_source(r))
@@ -230,7 +248,7 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     int rc = write_target(&r, e);
     if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
         for (size_t i = 0; i < r.target->count; i++)
-            change(e, i, NULL);
+            effects_change(e, i, NULL);
     for (size_t i = 0; r.shards && i < s->shard_count; i++)
         free(r.shards[i].columns);
     free(r.shards);
@@ -271,5 +289,6 @@ void effects_free(struct effects *e)
     free(e->changed);
     free(e->into);
     free(e->added);
+    free(e->seen_token);
     *e = (struct effects){0};
 }

@@ -39,6 +39,7 @@ int run_column(struct run *, const struct mtable *, const char *name, size_t *ou
 size_t run_position(const struct run *, const char *column);                           /* in the statement's columns; SIZE_MAX: none */
 int run_source(struct run *);
 int run_fence(struct run *);
+int run_update(struct run *, struct effects *);
 /* The text of a scalar parameter of this type. */
 int run_param(struct run *, const char *name, enum field_type, const char **text);
 static inline const struct cell *src_cell(const struct src *r, size_t column) { return &r->row->cells[r->shard->columns[column]]; }

@@ -110,7 +110,7 @@ static bool nulls(struct parser *in)
     } while (good && is(in, ", "));
     if (in->s->types.count == 0) {
         in->s->types = found;
-        return good && found.count == in->s->columns.count;
+        return good && found.count == in->s->columns.count + (in->s->folds ? 3 : 0);
     }
     good = good && names_equal(&found, &in->s->types);
     names_free(&found);
@@ -150,9 +150,36 @@ static bool term(struct parser *in)
     return is(in, text) && is(in, " DESC NULLS LAST, ");
 }
 
+/* , IF(r.a IS NULL OR r.b IS NULL, r.bqfleet_X, NULL) for each of the three that say which row it is. */
+static bool apart(struct parser *in)
+{
+    static const char *const own[] = {"bqfleet_load", "bqfleet_item", "bqfleet_row"};
+    if (strncmp(in->p, ", IF(", 5) != 0)
+        return true;
+    for (size_t k = 0; k < ARRAY_LEN(own); k++) {
+        struct names found = {0};
+        bool good = is(in, ", IF(");
+        do {
+            const char *name = NULL;
+            size_t len = 0;
+            good = good && is(in, "bqfleet_r.") && quoted(in, &name, &len) && is(in, " IS NULL");
+            if (good)
+                names_add(&found, name, len);
+        } while (good && is(in, " OR "));
+        if (k == 0)
+            in->s->apart = found;
+        good = good && names_equal(&found, &in->s->apart) && is_fmt(in, ", bqfleet_r.%s, NULL)", own[k]);
+        if (k > 0)
+            names_free(&found);
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
 static bool rank(struct parser *in)
 {
-    if (!is(in, "PARTITION BY ") || !column_list(in, "bqfleet_r.", &in->s->keys) || !is(in, " ORDER BY "))
+    if (!is(in, "PARTITION BY ") || !column_list(in, "bqfleet_r.", &in->s->keys) || !apart(in) || !is(in, " ORDER BY "))
         return false;
     const char *age = in->s->ages ? "bqfleet_r.bqfleet_age DESC, " : "";
     while (!is_fmt(in, "%sbqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank", age))
@@ -210,12 +237,14 @@ static bool staged(struct parser *in)
         return false;
     while (is(in, s->shard_count ? "      UNION ALL SELECT " : "      SELECT ")) {
         s->shards = xreallocarray(s->shards, s->shard_count + 1, sizeof(*s->shards));
-        if (!columns(in, "") || !is(in, ", bqfleet_item, bqfleet_row, ") || !load_name(in) || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
+        bool all = s->folds ? is(in, "* FROM ") : columns(in, "") && is(in, ", bqfleet_item, bqfleet_row, ") && load_name(in);
+        if (!all || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
             return false;
     }
     return s->shard_count > 0 &&
            is(in, "    ),\n"
-                  "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load),\n");
+                  "    bqfleet_found AS (SELECT bqfleet_load AS load, COUNT(*) AS found FROM bqfleet_staged GROUP BY bqfleet_load)") &&
+           (s->folds || is(in, ",\n"));
 }
 
 static bool accepted(struct parser *in)
@@ -256,23 +285,18 @@ static bool fence(struct parser *in)
 {
     struct fence *f = &in->s->fence;
     f->present = true;
-    if (!is(in, "EXISTS (SELECT 1 FROM ") || !ref(in, &f->table) || !is(in, " WHERE slot = "))
-        return false;
-    char *end = NULL;
-    f->slot = strtoll(in->p, &end, 10);
-    bool digits = end > in->p && *in->p >= '0' && *in->p <= '9';
-    in->p = end;
-    return digits && is(in, " AND token = ") && literal(in, &f->token) && is(in, " AND expires > CURRENT_TIMESTAMP())");
+    return is(in, "EXISTS (SELECT 1 FROM ") && ref(in, &f->table) &&
+           is(in, " WHERE slot = @permit_slot AND token = @permit_token AND expires > CURRENT_TIMESTAMP())");
 }
 
 #define BRANCH "  UNION ALL\n  SELECT "
+#define LOAD_CHECK "\n  FROM bqfleet_loads AS L LEFT JOIN bqfleet_found AS F ON F.load = L.load\n" \
+                   "  WHERE IF(IFNULL(F.found, 0) = L.wanted, FALSE, ERROR(CONCAT('bqfleet: load ', L.load, ' has ', " \
+                   "CAST(IFNULL(F.found, 0) AS STRING), ' staged rows instead of ', CAST(L.wanted AS STRING))))\n"
 static bool checks(struct parser *in)
 {
     const struct stmt *s = in->s;
-    if (!is(in, BRANCH) || !nulls(in) ||
-        !is(in, "\n  FROM bqfleet_loads AS L LEFT JOIN bqfleet_found AS F ON F.load = L.load\n"
-                "  WHERE IF(IFNULL(F.found, 0) = L.wanted, FALSE, ERROR(CONCAT('bqfleet: load ', L.load, ' has ', "
-                "CAST(IFNULL(F.found, 0) AS STRING), ' staged rows instead of ', CAST(L.wanted AS STRING))))\n"))
+    if (!is(in, BRANCH) || !nulls(in) || !is(in, LOAD_CHECK))
         return false;
     if (s->by_side &&
         !(is(in, BRANCH) && nulls(in) &&
@@ -297,24 +321,49 @@ static bool source(struct parser *in)
 
 /* --- the statements -------------------------------------------------------------------------------------------------------------------------- */
 
-/* t.a = s.a AND ... [AND t.p BETWEEN ...] */
-static bool condition(struct parser *in)
+/* [(]t.p BETWEEN ... [OR t.p IS NULL)], or t.p IS NULL: the last of the conditions. */
+static bool partitions(struct parser *in)
 {
     struct stmt *s = in->s;
-    do {
-        const char *name = NULL;
-        size_t len = 0;
-        if (!is(in, "bqfleet_t.") || !quoted(in, &name, &len))
-            return false;
-        AUTO(free_ptr) char *column = xstrndup(name, len);
-        if (is(in, " BETWEEN @part_lo AND @part_hi")) {
-            s->part_column = xstrdup(column);
-            return s->on.count > 0 && is(in, "\n");
-        }
-        names_add(&s->on, name, len);
-        if (!is_fmt(in, " = bqfleet_s.`%s`", column))
-            return false;
-    } while (is(in, " AND "));
+    const char *name = NULL;
+    size_t len = 0;
+    bool both = is(in, "(");
+    if (!is(in, "bqfleet_t.") || !quoted(in, &name, &len))
+        return false;
+    s->part_column = xstrndup(name, len);
+    s->part_range = is(in, " BETWEEN @part_lo AND @part_hi");
+    s->part_null = both ? s->part_range && is(in, " OR ") && is_fmt(in, "bqfleet_t.`%s` IS NULL)", s->part_column) : !s->part_range && is(in, " IS NULL");
+    return both ? s->part_null : s->part_range || s->part_null;
+}
+
+/* t.a = s.a, or (t.a = s.a OR (t.a IS NULL AND s.a IS NULL)). Nothing is passed when it is neither. */
+static bool matched(struct parser *in)
+{
+    struct parser at = *in;
+    const char *name = NULL;
+    size_t len = 0;
+    bool safe = is(&at, "(");
+    if (!is(&at, "bqfleet_t.") || !quoted(&at, &name, &len))
+        return false;
+    AUTO(free_ptr) char *column = xstrndup(name, len);
+    if (!is_fmt(&at, " = bqfleet_s.`%s`", column) ||
+        (safe && !is_fmt(&at, " OR (bqfleet_t.`%s` IS NULL AND bqfleet_s.`%s` IS NULL))", column, column)))
+        return false;
+    names_add(&in->s->on, name, len);
+    if (safe)
+        names_add(&in->s->safe, name, len);
+    in->p = at.p;
+    return true;
+}
+
+/* t.a = s.a AND ... [AND the partitions] */
+static bool condition(struct parser *in)
+{
+    if (!matched(in))
+        return false;
+    while (is(in, " AND "))
+        if (!matched(in))
+            return partitions(in) && is(in, "\n");
     return is(in, "\n");
 }
 
@@ -353,11 +402,26 @@ static bool merge(struct parser *in)
     return is(in, "WHEN NOT MATCHED THEN\n  INSERT (") && columns(in, "") && is(in, ")\n  VALUES (") && columns(in, "bqfleet_s.") && is(in, ")");
 }
 
+/* After the columns of a shard that shards are folded into. */
+static bool fold(struct parser *in)
+{
+    in->s->folds = true;
+    return is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, ", bqfleet_s.bqfleet_item, bqfleet_s.bqfleet_row, bqfleet_s.bqfleet_load\nFROM (\n") &&
+           loads(in) && !in->s->by_side && staged(in) && is(in, "\n  SELECT ") && columns(in, "bqfleet_r.") &&
+           is(in, ", bqfleet_r.bqfleet_item, bqfleet_r.bqfleet_row, bqfleet_r.bqfleet_load\n  FROM bqfleet_staged AS bqfleet_r "
+                  "WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)\n" BRANCH) &&
+           nulls(in) && strcmp(in->s->types.at[in->s->columns.count], "INT64") == 0 && strcmp(in->s->types.at[in->s->columns.count + 1], "INT64") == 0 &&
+           strcmp(in->s->types.at[in->s->columns.count + 2], "STRING") == 0 && is(in, LOAD_CHECK ") AS bqfleet_s");
+}
+
 static bool insert(struct parser *in)
 {
     in->s->kind = STMT_INSERT;
-    return ref(in, &in->s->target) && is(in, " (") && columns(in, "") && is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, "\nFROM (\n") &&
-           source(in);
+    if (!ref(in, &in->s->target) || !is(in, " (") || !columns(in, ""))
+        return false;
+    if (is(in, ", bqfleet_item, bqfleet_row, bqfleet_load"))
+        return fold(in);
+    return is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, "\nFROM (\n") && source(in);
 }
 
 static bool statement(struct parser *in)
@@ -371,6 +435,12 @@ static bool statement(struct parser *in)
         s->kind = STMT_EMPTY;
         return ref(in, &s->target) && is(in, "\nWHERE ") &&
                (is(in, "TRUE") || (is(in, "IF(") && fence(in) && is(in, ", TRUE, ERROR('bqfleet: the permit is lost'))")));
+    }
+    if (is(in, "UPDATE ")) {
+        s->kind = STMT_UPDATE;
+        bool good = ref(in, &s->target) && is(in, " SET ") && update_shape(in->p, &s->update);
+        in->p += good ? strlen(in->p) : 0;
+        return good;
     }
     s->kind = STMT_ERROR;
     return is(in, "SELECT ERROR(") && literal(in, &s->error) && is(in, ")");

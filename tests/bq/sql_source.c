@@ -181,6 +181,17 @@ static int map_columns(struct run *r, const struct mtable *t, size_t **out)
     return 0;
 }
 
+/* SELECT * of a shard: the columns that the statement goes on with, in that order, and the bookkeeping. */
+static int check_all(struct run *r, const struct mtable *t)
+{
+    static const char *const own[] = {"bqfleet_item", "bqfleet_row", "bqfleet_load"};
+    size_t n = r->s->columns.count;
+    bool same = t->schema->count == n + ARRAY_LEN(own);
+    for (size_t i = 0; same && i < t->schema->count; i++)
+        same = strcmp(t->schema->fields[i].name, i < n ? r->s->columns.at[i] : own[i - n]) == 0;
+    return same ? 0 : run_fail(r, "invalidQuery", "bqmodel: %s has not the columns of the shards it is folded with", t->ref.table);
+}
+
 static int open_shards(struct run *r)
 {
     r->shards = xcalloc(r->s->shard_count + 1, sizeof(*r->shards));
@@ -189,6 +200,8 @@ static int open_shards(struct run *r)
         sh->table = run_table(r, &r->s->shards[i]);
         if (sh->table == NULL || map_columns(r, sh->table, &sh->columns) || run_column(r, sh->table, "bqfleet_item", &sh->item) ||
             run_column(r, sh->table, "bqfleet_row", &sh->row) || run_column(r, sh->table, "bqfleet_load", &sh->load))
+            return -1;
+        if (r->s->folds && check_all(r, sh->table))
             return -1;
     }
     return map_columns(r, r->target, &r->columns);
@@ -234,6 +247,9 @@ static int check_order(struct run *r)
     for (size_t i = 0; i < r->s->keys.count; i++)
         if (run_position(r, r->s->keys.at[i]) == SIZE_MAX)
             return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->keys.at[i]);
+    for (size_t i = 0; i < r->s->apart.count; i++)
+        if (run_position(r, r->s->apart.at[i]) == SIZE_MAX)
+            return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->apart.at[i]);
     return 0;
 }
 
@@ -258,9 +274,14 @@ static void take(struct run *r, struct src row)
     r->rows[r->count++] = row;
 }
 
-/* Keeps the row if it is the first of its key so far. Equal keys: NULLs are equal here. */
+/* Keeps the row if it is the first of its key so far. Equal keys: NULLs are equal here, unless the statement sets rows with them apart. */
 static void take_ranked(struct run *r, struct entry **best, struct src row)
 {
+    for (size_t i = 0; i < r->s->apart.count; i++)
+        if (src_cell(&row, run_position(r, r->s->apart.at[i]))->text == NULL) {
+            take(r, row);
+            return;
+        }
     struct buf key = BUF_INIT(KEY_MAX);
     buf_xputs(&key, "k");
     for (size_t i = 0; i < r->s->keys.count; i++)
@@ -329,11 +350,14 @@ int run_fence(struct run *r)
     const struct fence *f = &r->s->fence;
     const struct mtable *t = run_table(r, &f->table);
     size_t slot = 0, token = 0, expires = 0;
+    const char *our_slot = "", *our_token = "";
+    if (run_param(r, "permit_slot", FIELD_INT64, &our_slot) || run_param(r, "permit_token", FIELD_STRING, &our_token))
+        return -1;
     if (t == NULL || run_column(r, t, "slot", &slot) || run_column(r, t, "token", &token) || run_column(r, t, "expires", &expires))
         return -1;
     for (size_t i = 0; i < t->count; i++) {
         const struct cell *c = t->rows[i]->cells;
-        if (integer(&c[slot]) == f->slot && c[token].text && strcmp(c[token].text, f->token) == 0 && c[expires].text &&
+        if (integer(&c[slot]) == strtoll(our_slot, NULL, 10) && c[token].text && strcmp(c[token].text, our_token) == 0 && c[expires].text &&
             integer(&c[expires]) > loop_wall_us(r->m->loop))
             return 0;
     }

@@ -30,6 +30,8 @@ void stmt_free(struct stmt *s)
     names_free(&s->types);
     names_free(&s->keys);
     names_free(&s->on);
+    names_free(&s->safe);
+    names_free(&s->apart);
     names_free(&s->set);
     for (size_t i = 0; i < s->order_count; i++)
         free(s->order[i].column);
@@ -37,7 +39,6 @@ void stmt_free(struct stmt *s)
     free(s->shards);
     free(s->ages);
     free(s->part_column);
-    free(s->fence.token);
     free(s->error);
     free(s);
 }
@@ -48,6 +49,7 @@ const char *stmt_type(const struct stmt *s)
     case STMT_MERGE: case STMT_REPLACE: return "MERGE";
     case STMT_INSERT: return "INSERT";
     case STMT_EMPTY: return "DELETE";
+    case STMT_UPDATE: return "UPDATE";
     case STMT_ERROR: break;
     }
     return "SELECT";

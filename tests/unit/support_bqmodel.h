@@ -46,8 +46,11 @@ struct cut { /* what differs from a merge on k of load "l1" with one row in ds.s
     struct sql_load loads[3];
     struct sql_exclusion exclusions[2];
     bool side, unkeyed, nothing;
-    const char *fence, *part;
+    const struct sql_fence *fence;
+    const char *part;
     int64_t lo, hi;
+    bool part_null, no_range;
+    enum null_keys nulls;
 };
 /* The statement as the product writes it, under this job id; the status of the insert. */
 int insert_cut(struct world *, const char *id, const struct cut *);

@@ -1,3 +1,4 @@
+#include "common/bq/permits.h"
 #include "common/bq/sql.h"
 
 #include <stdarg.h>
@@ -45,9 +46,12 @@ struct kase { /* one statement: what differs from a merge on k of two loads in o
     bool exclusions, side, fence, ages;
     const char *partition;
     int64_t lo, hi;
+    enum null_keys nulls;
+    bool part_null, no_range;
 };
 
-#define FENCE "EXISTS (SELECT 1 FROM `my-project`.`shop`.`permits` WHERE slot = 0 AND token = 'abc' AND expires > CURRENT_TIMESTAMP())"
+static const struct bq_ref permits_ref = {"my-project", "shop", "permits"};
+static const struct sql_fence fence = {&permits_ref, 0, "abc"};
 
 static const struct kase kases[] = {
     {"merge", WRITE_MERGE, .keys = "k", .shards = 1, .loads = 2},
@@ -92,6 +96,18 @@ static const struct kase kases[] = {
     {"append_adopted", WRITE_APPEND, .shards = 2, .loads = 3, .exclusions = true, .ages = true},
     {"append_keys_adopted", WRITE_APPEND, .keys = "k", .order = "score", .shards = 2, .loads = 3, .ages = true},
     {"replace_adopted", WRITE_REPLACE, .keys = "k", .shards = 2, .loads = 3, .exclusions = true, .ages = true},
+    {"merge_null_keys_equal", WRITE_MERGE, .keys = "k,k_int,k_date", .shards = 2, .loads = 2, .nulls = NULL_KEYS_EQUAL},
+    {"merge_null_keys_distinct", WRITE_MERGE, .keys = "k,k_int,k_date", .order = "created_at", .shards = 2, .loads = 2, .nulls = NULL_KEYS_DISTINCT},
+    {"merge_null_keys_all_required", WRITE_MERGE, .keys = "k", .shards = 1, .loads = 1, .nulls = NULL_KEYS_DISTINCT},
+    {"merge_null_partition", WRITE_MERGE, .keys = "k,k_date", .shards = 1, .loads = 1, .partition = "k_date", .lo = 1, .hi = 2, .nulls = NULL_KEYS_EQUAL,
+     .part_null = true},
+    {"merge_null_partition_distinct", WRITE_MERGE, .keys = "k_ts", .shards = 1, .loads = 1, .partition = "k_ts", .lo = 1, .hi = 2,
+     .nulls = NULL_KEYS_DISTINCT, .part_null = true},
+    {"merge_null_partition_alone", WRITE_MERGE, .keys = "k_int", .shards = 1, .loads = 1, .partition = "k_int", .nulls = NULL_KEYS_EQUAL, .part_null = true,
+     .no_range = true},
+    {"append_null_keys_distinct", WRITE_APPEND, .keys = "k_int,k_bytes", .order = "score", .shards = 2, .loads = 2, .exclusions = true,
+     .nulls = NULL_KEYS_DISTINCT},
+    {"replace_null_keys_distinct", WRITE_REPLACE, .keys = "k_time", .shards = 1, .loads = 1, .nulls = NULL_KEYS_DISTINCT},
     {"append", WRITE_APPEND, .shards = 1, .loads = 2},
     {"append_two_shards", WRITE_APPEND, .shards = 2, .loads = 2},
     {"append_exclusions", WRITE_APPEND, .shards = 2, .loads = 2, .exclusions = true},
@@ -166,8 +182,8 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
         .insert_only_count = split(k->keep, copies[2], sizeof(copies[2]), keep),
         .shards = shards, .shard_count = (size_t)k->shards, .ages = k->ages ? ages : NULL, .loads = loads, .load_count = (size_t)k->loads,
         .exclusions = exclusions, .exclusion_count = k->exclusions ? ARRAY_LEN(exclusions) : 0,
-        .side = k->side ? &side_table : NULL, .fence = k->fence ? FENCE : NULL,
-        .partition_column = k->partition, .has_range = k->partition != NULL, .range_lo = k->lo, .range_hi = k->hi,
+        .side = k->side ? &side_table : NULL, .fence = k->fence ? &fence : NULL,
+        .partition_column = k->partition, .has_range = k->partition != NULL && !k->no_range, .range_null = k->part_null, .null_keys = k->nulls, .range_lo = k->lo, .range_hi = k->hi,
     };
     return sql_consolidate(&cut, sql, params, err);
 }
@@ -218,6 +234,39 @@ static void add_line(struct buf *out, const char *id, const char *sql, doc *type
     doc_free(line);
 }
 
+static void add_fold(struct buf *out, const char *id, const char *table, int shards)
+{
+    AUTO(schema_free_auto) struct schema *schema = schema_of(table);
+    struct bq_ref into = {PROJECT, "staging", ""}, from[3];
+    snprintf(into.table, sizeof(into.table), "%s_folded", table);
+    for (int i = 0; i < shards; i++) {
+        from[i] = into;
+        snprintf(from[i].table, sizeof(from[i].table), "%s_s%d", table, i);
+    }
+    static const struct sql_load loads[] = {{"r1-a-0", 10, 0}, {"r1-b-0", 7, 1}};
+    struct sql_cut cut = {.target = &into, .schema = schema, .shards = from, .shard_count = (size_t)shards, .loads = loads, .load_count = 2};
+    struct buf sql = BUF_INIT(LIMIT_SQL);
+    struct error err = ERROR_INIT;
+    doc *params = NULL;
+    if (sql_fold(&cut, &sql, &params, &err))
+        fail_msg("%s: %s", id, err.text);
+    add_line(out, id, sql.data, param_types(params), doc_boolean(true));
+    doc_free(params);
+    buf_free(&sql);
+}
+
+static void add_permits(struct buf *out)
+{
+    static const char *const names[] = {[PERMIT_TAKE] = "permit_take", [PERMIT_KEEP] = "permit_keep", [PERMIT_RELEASE] = "permit_release",
+                                        [PERMIT_FREE] = "permit_free"};
+    static const struct permit_change change = {.slot = 1, .seen_token = "t0", .seen_job = "", .token = "t1", .holder = "h", .job = "p/US/j",
+                                                .purpose = "run r", .lease_ms = 60000};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        AUTO(doc_free_auto) doc *configuration = permits_statement((enum permit_statement)i, &permits_ref, &change);
+        add_line(out, names[i], doc_str(configuration, "query.query", ""), param_types(doc_get(configuration, "query.queryParameters")), doc_boolean(true));
+    }
+}
+
 static char *corpus(void)
 {
     struct buf out = BUF_INIT(CORPUS_MAX);
@@ -231,10 +280,14 @@ static char *corpus(void)
         doc_free(params);
         buf_free(&sql);
     }
+    add_fold(&out, "fold", "target", 1);
+    add_fold(&out, "fold_three_shards", "target", 3);
+    add_fold(&out, "fold_exotic", "exotic", 2);
     struct buf sql = BUF_INIT(LIMIT_SQL);
     sql_give_up(&sql, "line 1: it's \\ broken\nline 2: \"x\" `y` @p");
     add_line(&out, "give_up", sql.data, doc_object(), doc_boolean(true));
     buf_free(&sql);
+    add_permits(&out);
     return buf_steal(&out);
 }
 
@@ -259,19 +312,23 @@ static char *catalog(void)
     AUTO(doc_free_auto) doc *tables = doc_array();
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         add_table(tables, "shop", names[i], fields_doc(fields_of(names[i])));
-        for (int s = 0; s < 3; s++) {
+        for (int s = 0; s < 4; s++) {
             char shard[64];
             doc *fields = fields_doc(fields_of(names[i]));
             for (size_t k = 0; k < ARRAY_LEN(added); k++)
                 doc_add(fields, doc_parse(added[k], strlen(added[k]), "field", NULL));
-            snprintf(shard, sizeof(shard), "%s_s%d", names[i], s);
+            if (s < 3)
+                snprintf(shard, sizeof(shard), "%s_s%d", names[i], s);
+            else
+                snprintf(shard, sizeof(shard), "%s_folded", names[i]);
             add_table(tables, "staging", shard, fields);
         }
     }
     add_table(tables, "shop", "side", fields_doc("{\"fields\":[{\"name\":\"kind\",\"type\":\"STRING\"},{\"name\":\"load\",\"type\":\"STRING\"},"
                                                  "{\"name\":\"number\",\"type\":\"INT64\"}]}"));
     add_table(tables, "shop", "permits", fields_doc("{\"fields\":[{\"name\":\"slot\",\"type\":\"INT64\"},{\"name\":\"token\",\"type\":\"STRING\"},"
-                                                    "{\"name\":\"expires\",\"type\":\"TIMESTAMP\"}]}"));
+                                                    "{\"name\":\"expires\",\"type\":\"TIMESTAMP\"},{\"name\":\"holder\",\"type\":\"STRING\"},"
+                                                    "{\"name\":\"job\",\"type\":\"STRING\"},{\"name\":\"purpose\",\"type\":\"STRING\"}]}"));
     struct buf out = BUF_INIT(CORPUS_MAX);
     for (size_t i = 0; i < doc_len(tables); i++) {
         AUTO(free_ptr) char *text = doc_text(doc_at(tables, i));
