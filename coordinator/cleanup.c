@@ -80,9 +80,11 @@ static void on_list(void *arg, const struct bq_answer *a)
         log_debug("run %s: its staging tables could not be listed: %s", c->record->run, a->err->text);
     size_t prefix = strlen(c->prefix);
     for (size_t i = 0; a->err == NULL && i < doc_len(a->doc); i++) {
-        const char *name = doc_str(doc_at(a->doc, i), NULL, "");
+        const doc *table = doc_at(a->doc, i);
+        const char *name = doc_str(table, "id", "");
         /* Just an incarnation behind it: the shards of run day_2 begin like those of run day. */
-        if (strncmp(name, c->prefix, prefix) == 0 && strlen(name) == prefix + INCARNATION_LEN)
+        if (strncmp(name, c->prefix, prefix) == 0 && strlen(name) == prefix + INCARNATION_LEN &&
+            record_owns_labels(c->record, doc_get(table, "labels")))
             add(c, name);
     }
     c->next = c->victims;

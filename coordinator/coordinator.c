@@ -3,6 +3,7 @@
 #include <sys/queue.h>
 
 #include "common/base/log.h"
+#include "coordinator/janitor.h"
 #include "coordinator/presence.h"
 
 struct member { struct track *track; bool kept; LIST_ENTRY(member) link; };
@@ -18,6 +19,7 @@ struct coordinator {
     struct project *projects; /* besides world.bq's */
     struct timer *sweep;
     struct presence *presence; /* once somebody asks whether workers are busy */
+    struct janitor *janitor;   /* with all runs and BigQuery, once they are known */
 };
 
 /* No process substitutes its own project for a record's: its jobs run in the project that the submitter named, whoever inserts them. */
@@ -174,6 +176,8 @@ static void on_read(void *arg)
     LIST_FOREACH(m, &c->members, link)
         if (track_fold(m->track)->end == END_ADOPTED) /* its heir may have ended */
             track_poke(m->track);
+    if (c->o.all && c->janitor == NULL && c->world.bq != NULL)
+        c->janitor = janitor_start(&c->world, catalog_watch_runs(c->watch));
     if (c->events.ready)
         c->events.ready(c->arg);
 }
@@ -213,6 +217,7 @@ void coordinator_free(struct coordinator *c)
         free(m);
     }
     presence_free(c->presence);
+    janitor_free(c->janitor);
     catalog_watch_free(c->watch);
     while (c->projects) {
         struct project *p = c->projects;

@@ -109,9 +109,10 @@ static void create(struct side *s)
     for (size_t i = 0; i < ARRAY_LEN(columns); i++)
         doc_add(fields, doc_set_str(doc_set_str(doc_object(), "name", columns[i][0]), "type", columns[i][1]));
     AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", fields);
-    struct bq_label label = {"bqfleet_run", s->record->run};
+    struct bq_label labels[STAGING_LABELS];
+    record_staging_labels(s->record, labels);
     struct bq_table_new t = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + EXPIRY_STAGING,
-                             .labels = &label, .label_count = 1, .description = "Loads and exclusions of a bqfleet run's cut"};
+                             .labels = labels, .label_count = STAGING_LABELS, .description = "Loads and exclusions of a bqfleet run's cut"};
     s->call = bq_table_create(s->world.bq, &t, on_table, s);
 }
 

@@ -84,9 +84,10 @@ static void create(struct shard *s)
 {
     set_state(s, SHARD_CREATING);
     AUTO(doc_free_auto) doc *schema = columns(s->run->record);
-    struct bq_label label = {.name = "bqfleet_run", .value = s->run->id};
-    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, .labels = &label,
-                                 .label_count = 1, .description = "Rows of a bqfleet run on their way to its target; goes away by itself."};
+    struct bq_label labels[STAGING_LABELS];
+    record_staging_labels(s->run->record, labels);
+    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, .labels = labels,
+                                 .label_count = STAGING_LABELS, .description = "Rows of a bqfleet run on their way to its target; goes away by itself."};
     s->call = bq_table_create(s->run->bq, &table, created, s);
 }
 

@@ -168,7 +168,7 @@ struct bq_call *bq_table_rows(struct bq *bq, const struct bq_ref *ref, int64_t s
 struct table_list {
     struct bq_ref dataset;
     char prefix[256];
-    doc *ids;
+    doc *found;
     bq_cb *cb;
     void *arg;
 };
@@ -176,7 +176,7 @@ struct table_list {
 static void list_free(void *arg)
 {
     struct table_list *l = arg;
-    doc_free(l->ids);
+    doc_free(l->found);
     free(l);
 }
 
@@ -195,9 +195,10 @@ static bool list_page(struct bq_call *call, void *arg, const struct bq_answer *a
     struct table_list *l = arg;
     const doc *tables = doc_get(a->doc, "tables");
     for (size_t i = 0; i < doc_len(tables); i++) {
-        const char *id = doc_str(doc_at(tables, i), "tableReference.tableId", "");
+        const doc *table = doc_at(tables, i), *labels = doc_get(table, "labels");
+        const char *id = doc_str(table, "tableReference.tableId", "");
         if (strncmp(id, l->prefix, strlen(l->prefix)) == 0)
-            doc_add(l->ids, doc_string(id));
+            doc_add(l->found, doc_set(doc_set_str(doc_object(), "id", id), "labels", doc_type(labels) == DOC_OBJECT ? doc_copy(labels) : doc_object()));
     }
     const char *token = doc_str(a->doc, "nextPageToken", "");
     if (*token == '\0')
@@ -215,7 +216,7 @@ static void list_end(void *arg, const struct bq_answer *a)
 {
     struct table_list *l = arg;
     struct bq_answer all = *a;
-    all.doc = a->err ? NULL : l->ids;
+    all.doc = a->err ? NULL : l->found;
     l->cb(l->arg, &all);
 }
 
@@ -226,7 +227,7 @@ struct bq_call *bq_table_list(struct bq *bq, const char *project, const char *da
     snprintf(l->dataset.project, sizeof(l->dataset.project), "%s", project);
     snprintf(l->dataset.dataset, sizeof(l->dataset.dataset), "%s", dataset);
     snprintf(l->prefix, sizeof(l->prefix), "%s", prefix ? prefix : "");
-    l->ids = doc_array();
+    l->found = doc_array();
     l->cb = cb;
     l->arg = arg;
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX * 4);

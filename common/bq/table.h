@@ -38,7 +38,7 @@ struct bq_call *bq_table_delete(struct bq *, const struct bq_ref *, bq_cb *, voi
 struct bq_call *bq_dataset_get(struct bq *, const char *project, const char *dataset, bq_cb *, void *arg);
 /* tabledata.list: one page; the answer's doc has rows, pageToken, totalRows. */
 struct bq_call *bq_table_rows(struct bq *, const struct bq_ref *, int64_t start, int64_t max, const char *page_token, bq_cb *, void *arg);
-/* tables.list of a dataset whose name begins with prefix (all pages); calls back once with a doc array of table ids. */
+/* tables.list of a dataset whose name begins with prefix (all pages); calls back once with a doc array of {"id","labels":{}}. */
 struct bq_call *bq_table_list(struct bq *, const char *project, const char *dataset, const char *prefix, bq_cb *, void *arg);
 
 #endif

@@ -275,3 +275,17 @@ void record_shard_ref(const struct record *r, const char *incarnation, struct bq
     snprintf(out->dataset, sizeof(out->dataset), "%s", r->staging_dataset);
     snprintf(out->table, sizeof(out->table), "%s", table);
 }
+
+#define LABEL_RUN "bqfleet_run"
+#define LABEL_NONCE "bqfleet_nonce"
+
+void record_staging_labels(const struct record *r, struct bq_label out[STAGING_LABELS])
+{
+    out[0] = (struct bq_label){LABEL_RUN, r->run};
+    out[1] = (struct bq_label){LABEL_NONCE, r->nonce};
+}
+
+bool record_owns_labels(const struct record *r, const doc *labels)
+{
+    return strcmp(doc_str(labels, LABEL_RUN, r->run), r->run) == 0 && strcmp(doc_str(labels, LABEL_NONCE, r->nonce), r->nonce) == 0;
+}

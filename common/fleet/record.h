@@ -61,5 +61,10 @@ DEFINE_AUTO(record_free, struct record *)
 /* A digest of what a run is for: its batch, target, mode and keys. A run id used for two of these is used wrongly. */
 void record_meaning(const struct record *, char out[41]);
 void record_shard_ref(const struct record *, const char *incarnation, struct bq_ref *);
+/* Of every staging table of the run: its id, and its record's nonce, so that processes that run one id twice never take each other's for their own. Whether
+ * a table with these labels is the run's; one without ours is, if its name says so: nobody else makes such names. */
+enum { STAGING_LABELS = 2 };
+void record_staging_labels(const struct record *, struct bq_label out[STAGING_LABELS]);
+bool record_owns_labels(const struct record *, const doc *labels);
 
 #endif

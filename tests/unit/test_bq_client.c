@@ -320,13 +320,14 @@ static void all_pages_of_a_list_come_as_one(void **state)
 {
     (void)state;
 #define ENTRY(id) "{\"tableReference\":{\"tableId\":\"" id "\"}}"
+#define LABELLED(id) "{\"tableReference\":{\"tableId\":\"" id "\"},\"labels\":{\"a\":\"b\"}}"
     SCRIPT(s, {"GET", "/datasets/d/tables?maxResults=1000&", NULL, 200, "{\"tables\":[" ENTRY("s_1") "," ENTRY("other") "],\"nextPageToken\":\"a b\"}", NULL},
-           {"GET", "pageToken=a%20b", NULL, 503, NULL, NULL}, {"GET", "pageToken=a%20b", NULL, 200, "{\"tables\":[" ENTRY("s_2") "]}", NULL});
+           {"GET", "pageToken=a%20b", NULL, 503, NULL, NULL}, {"GET", "pageToken=a%20b", NULL, 200, "{\"tables\":[" LABELLED("s_2") "]}", NULL});
     struct got g = {0};
     bq_table_list(s.bq, "p", "d", "s_", on_answer, &g);
     script_run(&s, &g.over);
     AUTO(free_ptr) char *text = doc_text(g.doc);
-    assert_string_equal(text, "[\"s_1\",\"s_2\"]");
+    assert_string_equal(text, "[{\"id\":\"s_1\",\"labels\":{}},{\"id\":\"s_2\",\"labels\":{\"a\":\"b\"}}]");
     doc_free(g.doc);
     script_end(&s);
 }
