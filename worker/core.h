@@ -98,6 +98,7 @@ struct worker {
     int64_t unfinished;             /* deliveries aside: items, and messages on their way to `dead` */
     int64_t taken_bytes;            /* of their keys and payloads */
     int64_t in_flight;              /* items with handlers */
+    int64_t in_groups;              /* of these, those that a statement works on: they take no place of `parallel` */
     int64_t handlers;               /* children of all runs */
     int64_t held;                   /* bytes of rows: unfinished items', staged and loading ones */
     int64_t loads_running;

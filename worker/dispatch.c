@@ -2,6 +2,7 @@
 
 #include "worker/handlers/handler.h"
 #include "worker/intake.h"
+#include "worker/load.h"
 #include "worker/manifests.h"
 #include "worker/pool.h"
 #include "worker/runs.h"
@@ -128,6 +129,13 @@ static void tick(void *arg)
         timer_set(d->tick, WHEEL_SLOT_MS * US_PER_MS);
 }
 
+static void count_running(struct run *run, int64_t n)
+{
+    run->running += n;
+    run->worker->in_flight += n;
+    run->worker->in_groups += run->def->kind == HANDLER_QUERY ? n : 0;
+}
+
 void dispatch_forget(struct run *run)
 {
     struct dispatch *d = run->worker->dispatch;
@@ -139,8 +147,7 @@ void dispatch_forget(struct run *run)
             leave_queue(item);
         } else if (item->state == ITEM_RUNNING && item->handler == NULL && item->started_us != 0) {
             item->started_us = 0;
-            run->running--;
-            run->worker->in_flight--;
+            count_running(run, -1);
             if (d->solo == item)
                 d->solo = NULL;
         }
@@ -156,8 +163,7 @@ void dispatch_reclaim(struct run *run)
             continue;
         item->started_us = 0;
         item->spoiled = false;
-        run->running--;
-        run->worker->in_flight--;
+        count_running(run, -1);
         if (d->solo == item)
             d->solo = NULL;
         item_drop_rows(item);
@@ -209,7 +215,7 @@ static void lose_attempt(struct item *item, const struct verdict *v)
     if (v->text != item->text)
         item_set_failure(item, v->reason, v->text, v->len);
     log_line(LOG_INFO, &ctx, "attempt %" PRId64 " of %" PRId64 " failed (%s): %.400s", item->attempts, run->record->attempts, item->reason, item->text);
-    if (item->attempts >= run->record->attempts) {
+    if (item->attempts >= run->record->attempts || v->outcome == OUT_FAILED) {
         manifests_fail(item);
         return;
     }
@@ -229,8 +235,7 @@ static void release(struct item *item)
     item_enlist(item, NULL);
     item->handler = NULL;
     item->started_us = 0;
-    item->run->running--;
-    item->worker->in_flight--;
+    count_running(item->run, -1);
     if (d->solo == item)
         d->solo = NULL;
     h->busy--;
@@ -247,14 +252,19 @@ void dispatch_answer(struct item *item, const struct verdict *said)
     }
     item->spoiled = false;
     release(item);
-    if (v.outcome != OUT_DONE)
+    if (v.outcome != OUT_DONE && v.outcome != OUT_LOADED)
         item_drop_rows(item);
     switch (v.outcome) {
     case OUT_DONE:
         staging_join(item);
         break;
+    case OUT_LOADED:
+        item_move(item, ITEM_STAGED);
+        load_take(v.load, item);
+        break;
     case OUT_TASK:
     case OUT_RETRY:
+    case OUT_FAILED:
         lose_attempt(item, &v);
         break;
     case OUT_FATAL:
@@ -300,8 +310,7 @@ static bool start_item(struct dispatch *d, struct item *item)
     item_move(item, ITEM_RUNNING);
     item->started_us = i64_max(loop_now_us(d->w->w.loop), 1);
     item->handler = h;
-    item->run->running++;
-    d->w->in_flight++;
+    count_running(item->run, 1);
     item_enlist(item, &h->items);
     if (!h->flush_due) {
         h->flush_due = true;
@@ -339,10 +348,15 @@ static bool solo_first(struct dispatch *d)
     return true;
 }
 
+static bool has_place(const struct worker *w, const struct run *run)
+{
+    return run->def->kind == HANDLER_QUERY || w->in_flight - w->in_groups < w->o.parallel;
+}
+
 static bool turn_of(struct dispatch *d, struct run *run)
 {
     bool any = false;
-    for (int i = 0; i < QUANTUM && d->w->in_flight < d->w->o.parallel && may_start(run); i++) {
+    for (int i = 0; i < QUANTUM && may_start(run) && has_place(d->w, run); i++) {
         struct item *item = TAILQ_FIRST(&run->suspects);
         if (item == NULL)
             item = TAILQ_FIRST(&run->waiting);

@@ -4,7 +4,7 @@
 #include "worker/core.h"
 
 /*
- * Which item runs next, and what becomes of it afterwards. At most `parallel` items are with handlers; runs take turns; suspects go first, each in a child
+ * Which item runs next, and what becomes of it afterwards. At most `parallel` items are with handlers, those of statements aside; runs take turns; suspects go first, each in a child
  * of its own; items that need the whole buffer run when nothing else does. All of it happens on a turn of its own (dispatch_kick), never inside
  * somebody's callback. Loop thread only.
  */
@@ -27,11 +27,14 @@ enum outcome {
     OUT_TASK,    /* this attempt failed */
     OUT_RETRY,   /* likewise, and it should wait before the next one */
     OUT_FATAL,   /* the run must stop */
+    OUT_FAILED,  /* this attempt failed, and another one would in the same way */
+    OUT_LOADED,  /* done, and its rows are in the shard already: in verdict.load, which takes it */
     OUT_BACK,    /* again, at no cost: the item had no part in it */
     OUT_SUSPECT, /* again, at no cost, but alone: it was in flight when its child died */
     OUT_SOLO     /* again, at no cost, with the whole buffer to itself */
 };
-struct verdict { enum outcome outcome; const char *reason, *text; size_t len; };
+struct load;
+struct verdict { enum outcome outcome; const char *reason, *text; size_t len; struct load *load; };
 /* The item's handler is done with it. */
 void dispatch_answer(struct item *, const struct verdict *);
 /* We fail its attempt while the handler still works on it: what comes of it is dropped, and this verdict stands once the handler has answered. */

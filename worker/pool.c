@@ -44,12 +44,18 @@ struct pool *pool_new(struct run *run)
     return p;
 }
 
+/* Places of `parallel` that one of the run's handlers takes. A query's statements run in BigQuery. */
+static int64_t places(const struct run *run)
+{
+    return run->def->kind == HANDLER_QUERY ? 0 : 1;
+}
+
 /* Out of the pool; its items are left to the caller. */
 static void detach(struct pool *p, struct handler *h)
 {
     TAILQ_REMOVE(h->full ? &p->full : &p->room, h, link);
     p->count--;
-    p->run->worker->handlers--;
+    p->run->worker->handlers -= places(p->run);
     dispatch_untouch(p->run->worker->dispatch, h);
 }
 
@@ -101,6 +107,7 @@ static struct handler *make(struct run *run, struct error *err)
     case HANDLER_EXEC: return handler_exec(run, err);
     case HANDLER_COMMAND: return handler_command(run, err);
     case HANDLER_NOOP: return handler_noop(run, err);
+    case HANDLER_QUERY: return handler_query(run, err);
     }
     return NULL;
 }
@@ -132,7 +139,7 @@ static bool evict(struct worker *w, const struct pool *for_pool)
 {
     struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
-        if (run->pool == NULL || run->pool == for_pool)
+        if (run->pool == NULL || run->pool == for_pool || places(run) == 0)
             continue;
         struct handler *h = TAILQ_FIRST(&run->pool->room);
         if (h != NULL && h->busy == 0) {
@@ -145,7 +152,12 @@ static bool evict(struct worker *w, const struct pool *for_pool)
 
 static int64_t window_of(const struct run *run)
 {
-    return run->def->kind == HANDLER_EXEC ? i64_max(run->def->window, 1) : run->def->kind == HANDLER_NOOP ? INT64_MAX : 1;
+    switch (run->def->kind) {
+    case HANDLER_EXEC: return i64_max(run->def->window, 1);
+    case HANDLER_NOOP: case HANDLER_QUERY: return INT64_MAX;
+    case HANDLER_COMMAND: break;
+    }
+    return 1;
 }
 
 static struct handler *start(struct pool *p, bool alone)
@@ -155,7 +167,7 @@ static struct handler *start(struct pool *p, bool alone)
     int64_t most = window == INT64_MAX ? 1 : (w->o.parallel + window - 1) / window;
     if (p->count >= most || (p->probation && p->count > 0 && !p->ever_proved) || now < p->start_us)
         return NULL;
-    if (w->handlers >= w->o.parallel && !evict(w, p))
+    if (places(p->run) > 0 && w->handlers >= w->o.parallel && !evict(w, p))
         return NULL;
     struct error err = ERROR_INIT;
     struct handler *h = make(p->run, &err);
@@ -169,7 +181,7 @@ static struct handler *start(struct pool *p, bool alone)
     h->probation = h->alone && p->run->def->kind == HANDLER_EXEC;
     TAILQ_INSERT_HEAD(&p->room, h, link);
     p->count++;
-    w->handlers++;
+    w->handlers += places(p->run);
     if (h->probation) {
         int64_t wait_ms = i64_max(WAIT_HANDLER_PROBATION, 2 * p->lived_ms);
         timer_set(p->again, i64_min(wait_ms, i64_max(p->run->def->start_timeout_ms, 1)) * US_PER_MS);
@@ -250,8 +262,19 @@ static struct handler *take_fresh(struct pool *p)
     return h != NULL && !h->probation ? give(p, h) : NULL;
 }
 
+/* There is one, which says itself what it takes. */
+static struct handler *take_grouped(struct pool *p, const struct item *item)
+{
+    struct handler *h = TAILQ_FIRST(&p->room);
+    if (h == NULL)
+        h = start(p, false);
+    return h != NULL && h->ops->room(h, item) ? give(p, h) : NULL;
+}
+
 struct handler *pool_take(struct pool *p, struct item *item)
 {
+    if (p->run->def->kind == HANDLER_QUERY)
+        return take_grouped(p, item);
     if (item->suspect && window_of(p->run) > 1 && p->run->def->kind == HANDLER_EXEC)
         return take_fresh(p);
     struct handler *h = TAILQ_FIRST(&p->room);
@@ -341,5 +364,8 @@ void pool_resume(struct pool *p)
 
 const char *pool_waits_for(const struct pool *p)
 {
-    return p->run->waiting_count > 0 || p->run->running > 0 ? p->trouble : "";
+    struct handler *h = TAILQ_FIRST(&p->room);
+    if (p->run->waiting_count == 0 && p->run->running == 0)
+        return "";
+    return p->trouble[0] == '\0' && h != NULL && h->ops->waits_for != NULL ? h->ops->waits_for(h) : p->trouble;
 }

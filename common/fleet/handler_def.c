@@ -1,8 +1,12 @@
 #include "common/fleet/handler_def.h"
 
+#include "common/base/file.h"
 #include "common/base/ids.h"
 #include "common/base/limits.h"
 #include "common/base/units.h"
+#include "common/bq/sql_group.h"
+
+#define QUERY_WINDOW 1000
 
 static struct handler_def *add(struct handler_defs *defs)
 {
@@ -42,16 +46,74 @@ static int parse_env(struct yaml *map, struct handler_def *d, struct error *err)
     return 0;
 }
 
+/* --- a query ----------------------------------------------------------------------------------------------------------------------------- */
+
+static int take_sql(struct handler_def *d, const char *text, size_t len, struct error *err)
+{
+    struct buf sql = BUF_INIT(LIMIT_SQL + 1);
+    int rc = sql_select_text(text, len, &sql, err);
+    if (rc == 0) {
+        d->kind = HANDLER_QUERY;
+        d->window = QUERY_WINDOW;
+        d->sql = buf_steal(&sql);
+    }
+    buf_free(&sql);
+    return rc;
+}
+
+static int read_sql(struct handler_def *d, const char *file, struct error *err)
+{
+    size_t len = 0;
+    AUTO(free_ptr) char *path = file[0] == '/' || d->dir == NULL ? xstrdup(file) : xasprintf("%s/%s", d->dir, file);
+    AUTO(free_ptr) char *text = file_read(path, LIMIT_SQL, &len, err);
+    if (text == NULL)
+        return -1;
+    return take_sql(d, text, len, err) == 0 ? 0 : error_prefix(err, "%s", file);
+}
+
+/* query: "SELECT ..." or query: {file: x.sql}. */
+static int parse_query(struct yaml *map, struct handler_def *d, struct error *err)
+{
+    static const char *const keys[] = {"file"};
+    struct yaml *node = yaml_get(map, "query");
+    struct error why = ERROR_INIT;
+    AUTO(free_ptr) char *file = NULL;
+    int rc = 0;
+    if (node->type == YAML_MAP) {
+        if (yaml_only(node, keys, ARRAY_LEN(keys), err) != 0 || yaml_want_str(node, "file", &file, err) != 0)
+            return -1;
+        if (file == NULL)
+            return yaml_error(node, err, "query: names no file; write query: {file: x.sql}");
+        rc = read_sql(d, file, &why);
+    } else if (node->type == YAML_SCALAR) {
+        rc = take_sql(d, node->value, strlen(node->value), &why);
+    } else {
+        return yaml_error(node, err, "query: write query: \"SELECT ...\" or query: {file: x.sql}");
+    }
+    if (rc != 0)
+        return yaml_error(node, err, "query: %s", why.text);
+    static const char *const others[] = {"env", "start_timeout"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (yaml_get(map, others[i]) != NULL)
+            return yaml_error(yaml_get(map, others[i]), err, "%s: a query runs in BigQuery and has none", others[i]);
+    return yaml_want_int(map, "window", 1, LIMIT_GROUP_ITEMS, &d->window, err);
+}
+
+/* --- all kinds --------------------------------------------------------------------------------------------------------------------------- */
+
 static int parse_one(struct yaml *map, struct handler_def *d, struct error *err)
 {
-    static const char *const keys[] = {"exec", "command", "noop", "start_timeout", "window", "env"};
+    static const char *const keys[] = {"exec", "command", "query", "noop", "start_timeout", "window", "env"};
     if (map->type != YAML_MAP)
         return yaml_error(map, err, "handler %s: write {exec: [program, argument]} or {command: [program, '{key}']}", d->name);
     if (yaml_only(map, keys, ARRAY_LEN(keys), err) != 0)
         return -1;
     bool exec = yaml_get(map, "exec") != NULL, command = yaml_get(map, "command") != NULL, noop = yaml_get(map, "noop") != NULL;
-    if (exec + command + noop != 1)
-        return yaml_error(map, err, "handler %s: needs exactly one of exec, command", d->name);
+    bool query = yaml_get(map, "query") != NULL;
+    if (exec + command + noop + query != 1)
+        return yaml_error(map, err, "handler %s: needs exactly one of exec, command, query", d->name);
+    if (query)
+        return parse_query(map, d, err);
     d->kind = exec ? HANDLER_EXEC : command ? HANDLER_COMMAND : HANDLER_NOOP;
     if (noop && yaml_want_us(map, "noop", &d->noop_us, err) != 0)
         return -1;
@@ -97,6 +159,8 @@ int handler_defs_add(struct handler_defs *defs, const char *assignment, struct e
         d->kind = HANDLER_NOOP;
         return eq[6] == '\0' || units_duration_us(eq + 6, &d->noop_us, err) == 0 ? 0 : error_prefix(err, "--handler %s", name);
     }
+    if (strncmp(eq + 1, "query:", 6) == 0)
+        return read_sql(d, eq + 7, err) == 0 ? 0 : error_prefix(err, "--handler %s", name);
     size_t count = 0;
     d->kind = HANDLER_EXEC;
     if (strv_split(eq + 1, &d->argv, &count, err) != 0)
@@ -119,6 +183,7 @@ void handler_defs_free(struct handler_defs *defs)
         strv_free(defs->v[i].argv);
         strv_free(defs->v[i].env);
         free(defs->v[i].dir);
+        free(defs->v[i].sql);
     }
     free(defs->v);
     *defs = (struct handler_defs){.v = NULL};

@@ -5,12 +5,14 @@
 
 /*
  * A handler at work for one run: a child that takes up to `window` items, or none at all (noop). The pool makes and frees them; the dispatcher hands
- * out items. Kinds: exec.c, command.c, noop.c. Loop thread only.
+ * out items. Kinds: exec.c, command.c, noop.c, query.c. Loop thread only.
  *
  * What a handler calls: staging_row() for each row; dispatch_answer() once for every item it was given, unless it is freed before; pool_proved() when its
  * program works; pool_ended() as its very last act when its child is gone.
  */
 struct handler_ops {
+    /* Whether it would take the item now; it kicks the dispatcher when that may have changed. NULL: its window says that. */
+    bool (*room)(struct handler *, const struct item *);
     /* The item is at the end of h->items. */
     void (*start)(struct handler *, struct item *);
     /* Sends what start() gathered; noop answers here. May be NULL. */
@@ -19,6 +21,8 @@ struct handler_ops {
     void (*resume)(struct handler *);
     /* No further calls: its stdin is closed, and it is killed when it stays (now: at once). Its items are the caller's. */
     void (*close)(struct handler *, bool now);
+    /* What it waits for, for people; "": nothing. May be NULL. */
+    const char *(*waits_for)(struct handler *);
 };
 
 struct handler {
@@ -50,5 +54,6 @@ static inline bool handler_line_fits(const struct worker *w, size_t have, size_t
 struct handler *handler_exec(struct run *, struct error *);
 struct handler *handler_command(struct run *, struct error *);
 struct handler *handler_noop(struct run *, struct error *);
+struct handler *handler_query(struct run *, struct error *);
 
 #endif
