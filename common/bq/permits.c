@@ -76,7 +76,9 @@ void permits_next(struct permits *p)
     assert(p->step == REST && p->used == NULL);
     if (p->job != NULL) /* a renewal: its end comes here again */
         return;
-    if (p->held && wished && loop_now_us(p->loop) - p->held_us < p->quantum_ms * US_PER_MS)
+    if (p->held && wished && p->ahead == TAILQ_FIRST(&p->wishes) && p->ahead_named)
+        permits_give(p, p->ahead);
+    else if (p->held && wished && !permits_over(p))
         permits_name(p);
     else if (p->held)
         permits_release(p);
@@ -94,6 +96,7 @@ struct permit_use *permits_want(struct permits *p, const char *job_base, const c
     TAILQ_INSERT_TAIL(&p->wishes, u, link);
     if (p->step == REST && p->job == NULL)
         permits_wait(p, 0);
+    permits_name_ahead(p);
     return u;
 }
 
@@ -105,6 +108,8 @@ void permit_end(struct permit_use *u, bool fenced)
     if (u->list != NULL)
         TAILQ_REMOVE(u->list, u, link);
     bool used = p->used == u;
+    if (p->ahead == u)
+        p->ahead = NULL;
     free(u->job);
     free(u->purpose);
     free(u);
@@ -129,6 +134,7 @@ struct permits *permits_new(const struct permits_options *o)
     p->o.lease_ms = o->lease_ms > 0 ? o->lease_ms : WAIT_PERMIT_LEASE;
     p->o.quantum_ms = p->quantum_ms = o->quantum_ms > 0 ? o->quantum_ms : WAIT_PERMIT_QUANTUM;
     p->loop = bq_loop(o->bq);
+    p->typical_ms = TYPICAL_MS;
     TAILQ_INIT(&p->wishes);
     p->timer = timer_new(p->loop, permits_on_timer, p);
     p->renew = timer_new(p->loop, permits_renew, p);

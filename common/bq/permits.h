@@ -12,7 +12,7 @@
  *            updated. The id of the job is made of the row's old token, so that of all processes that see a free row only one has its UPDATE run: the
  *            others' inserts are answered by 409 and have cost no statement.
  *   settle   a row that was not released names the job that its last holder guarded. That job has to be over, or unknown, before anything else runs.
- *   name     the row says which job is guarded before that job is inserted; only then is the wish granted.
+ *   name     the row says which job is guarded before that job is inserted; only then is the wish granted. The next one's name is added meanwhile.
  *   renew    the same UPDATE again, until the guarded job is over, however long it is pending.
  *   fence    the guarded statement fails unless the row still carries the token and has not expired. So a holder that was stopped changes nothing.
  *   release  at the end of the work that waits here, or of a quantum of time if there is more: others wait too.
@@ -66,9 +66,10 @@ void permits_fence_params(doc *params, const struct permit_grant *);
 
 /* --- the table: for `bqfleet permits` too ---------------------------------------------------------------------------------------------------- */
 
+#define PERMIT_JOBS 1200 /* bytes of a row's job: two at most, "PROJECT/LOCATION/BASE" each, with a space between */
 struct permit_row {
     int slot;
-    char holder[160], token[40], job[512], purpose[160];
+    char holder[160], token[40], job[PERMIT_JOBS], purpose[160];
     int64_t expires_us;        /* 0: released */
 };
 #define PERMIT_SLOTS_MAX 64

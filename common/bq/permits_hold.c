@@ -6,6 +6,7 @@ void permits_lost(struct permits *p)
 {
     log_line(LOG_INFO, &(struct log_ctx){.job = p->named}, "the permit in slot %d of %s is lost", p->slot, p->o.table.table);
     p->held = false;
+    p->ahead = NULL;
     timer_stop(p->renew);
 }
 
@@ -39,14 +40,49 @@ static bool kept(struct permits *p, const struct bq_job_result *r)
     return false;
 }
 
-static void give(struct permits *p, struct permit_use *u)
+static void keep(struct permits *p, const char *purpose, const char *word, bq_job_cb *cb)
+{
+    struct permit_change change = {.slot = p->slot, .token = p->token, .job = p->named, .purpose = purpose, .lease_ms = p->o.lease_ms};
+    permits_start(p, PERMIT_KEEP, &change, word, p->token, p->seq++, 0, cb);
+}
+
+static void on_ahead(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    p->job = NULL;
+    if (r->err == NULL && !permits_changed_one(r))
+        permits_lost(p);
+    p->ahead_named = p->ahead != NULL && r->err == NULL;
+    if (!p->ahead_named)
+        p->ahead = NULL;
+    if (p->held)
+        renew_later(p);
+    if (p->step == REST)
+        permits_next(p);
+}
+
+/* While one job is at work the row gets the next one's name beside it, so that no statement lies between the two. */
+void permits_name_ahead(struct permits *p)
+{
+    struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    if (u == NULL || p->ahead != NULL || p->job != NULL || !p->held || p->used == NULL || permits_over(p))
+        return;
+    p->ahead = u;
+    p->ahead_named = false;
+    snprintf(p->named, sizeof(p->named), "%s %s", p->used->job, u->job);
+    keep(p, p->used->purpose, "ahead", on_ahead);
+}
+
+void permits_give(struct permits *p, struct permit_use *u)
 {
     TAILQ_REMOVE(&p->wishes, u, link);
     u->list = NULL;
     p->used = u;
+    p->ahead = NULL;
     p->step = USE;
     p->grant = (struct permit_grant){.slot = p->slot, .token = p->token};
     renew_later(p);
+    permits_name_ahead(p);
     u->cb(u->arg, &p->grant, NULL);
 }
 
@@ -58,15 +94,9 @@ static void on_named(void *arg, const struct bq_job_result *r)
     struct permit_use *u = TAILQ_FIRST(&p->wishes);
     p->step = REST;
     if (u != NULL && strcmp(u->job, p->named) == 0)
-        give(p, u);
+        permits_give(p, u);
     else
         permits_next(p);
-}
-
-static void keep(struct permits *p, const char *purpose, const char *word, bq_job_cb *cb)
-{
-    struct permit_change change = {.slot = p->slot, .token = p->token, .job = p->named, .purpose = purpose, .lease_ms = p->o.lease_ms};
-    permits_start(p, PERMIT_KEEP, &change, word, p->token, p->seq++, 0, cb);
 }
 
 void permits_name(struct permits *p)
@@ -127,16 +157,22 @@ void permits_release(struct permits *p)
     permits_start(p, PERMIT_RELEASE, &change, "release", p->token, -1, 0, on_released);
 }
 
-/* --- the last holder's job ------------------------------------------------------------------------------------------------------------------ */
+/* --- the last holder's jobs ------------------------------------------------------------------------------------------------------------------ */
 
 static void settled(struct permits *p)
 {
-    p->orphan[0] = '\0';
     bq_free(p->orphan_bq);
     p->orphan_bq = NULL;
+    p->orphan_try = 0;
+    const char *rest = strchr(p->orphan, ' ');
+    if (rest != NULL) {
+        memmove(p->orphan, rest + 1, strlen(rest + 1) + 1);
+        permits_settle(p);
+        return;
+    }
+    p->orphan[0] = '\0';
     p->step = REST;
-    if (p->job == NULL)
-        permits_next(p);
+    permits_next(p);
 }
 
 static void on_orphan(void *arg, const struct bq_answer *a)
@@ -154,23 +190,25 @@ static void on_orphan(void *arg, const struct bq_answer *a)
     }
 }
 
+/* The first of them: "PROJECT/LOCATION/BASE", perhaps with others behind a space. */
 void permits_settle(struct permits *p)
 {
-    char project[128] = "", location[64] = "", id[512];
-    const char *first = strchr(p->orphan, '/'), *second = first ? strchr(first + 1, '/') : NULL;
+    char project[128] = "", location[64] = "";
+    size_t len = strcspn(p->orphan, " ");
+    AUTO(free_ptr) char *first = xstrndup(p->orphan, len);
+    char *slash = strchr(first, '/'), *second = slash ? strchr(slash + 1, '/') : NULL;
     p->step = SETTLE;
-    if (second == NULL || first - p->orphan >= (ptrdiff_t)sizeof(project) || second - first > (ptrdiff_t)sizeof(location)) {
+    if (second == NULL || slash - first >= (ptrdiff_t)sizeof(project) || second - slash > (ptrdiff_t)sizeof(location)) {
         settled(p); /* not of our making */
         return;
     }
-    memcpy(project, p->orphan, (size_t)(first - p->orphan));
-    memcpy(location, first + 1, (size_t)(second - first - 1));
-    snprintf(id, sizeof(id), "%s_t%d", second + 1, p->orphan_try);
+    memcpy(project, first, (size_t)(slash - first));
+    memcpy(location, slash + 1, (size_t)(second - slash - 1));
+    AUTO(free_ptr) char *id = xasprintf("%s_t%d", second + 1, p->orphan_try);
     if (p->orphan_bq == NULL)
         p->orphan_bq = bq_new_for(p->o.bq, project);
     p->call = bq_job_get(p->orphan_bq, id, location[0] ? location : NULL, on_orphan, p);
 }
-
 
 void permits_held(struct permits *p)
 {
@@ -180,7 +218,7 @@ void permits_held(struct permits *p)
     if (p->orphan[0])
         permits_settle(p);
     else if (u != NULL && strcmp(u->job, p->named) == 0)
-        give(p, u);
+        permits_give(p, u);
     else
         permits_next(p);
 }

@@ -23,11 +23,13 @@
  */
 enum step { REST, READ, WAIT, MAKE, TAKE, SETTLE, NAME, USE, RELEASE };
 
-#define LOOK_MOST_MS 3000   /* between two looks at the rows, for a wish that is new */
-#define LOOK_LEAST_MS 1000  /* for one that has waited long */
+#define LOOK_MOST_MS 4000   /* between two looks at the rows, for a wish that is new */
+#define LOOK_LEAST_MS 1500  /* for one that has waited long */
 #define LOOK_SHRINK 10      /* a wait ten times as long as it takes off the interval */
 #define SETTLE_EVERY_MS 2000
 #define SKEW_MS 2000        /* BigQuery's Date has whole seconds */
+#define COURTESY_MS 4000    /* a free row that others want is left to those who have waited longer */
+#define TYPICAL_MS 10000    /* a wait, before there was one */
 #define QUANTUM_GROWS 8     /* times the quantum at most, as long as nobody else takes the permit in between */
 
 struct permit_use {
@@ -66,11 +68,14 @@ struct permits {
     char token[ID_LEN + 1], last_token[ID_LEN + 1], digest[41];
     struct permit_grant grant;
     int64_t held_us, quantum_ms, seq;
-    char orphan[512];             /* the job that the row named when it was taken */
+    struct permit_use *ahead;     /* the wish whose job the row names, or is to name, beside the used one's */
+    bool ahead_named, courteous;  /* courteous: this look was put off for others */
+    int64_t typical_ms;           /* how long wishes wait: those of all processes, as the rows tell it */
+    char orphan[PERMIT_JOBS];     /* the jobs that the row named when it was taken */
     struct bq *orphan_bq;
     int orphan_try, failures;
-    char named[512];              /* the job that the row names now */
-    char text[512], trouble[256];
+    char named[PERMIT_JOBS];      /* the jobs that the row names now */
+    char purpose[160], text[512], trouble[256];
     void (*moved)(void *);
     void *moved_arg;
 };
@@ -87,6 +92,8 @@ void permits_refuse_all(struct permits *, const struct error *);
 /* A statement: word and token, and seq if it is not negative, make its job's id. */
 void permits_start(struct permits *, enum permit_statement, const struct permit_change *, const char *word, const char *token, int64_t seq, int first_try,
                    bq_job_cb *);
+/* The permit was held long enough: others wait too. */
+static inline bool permits_over(const struct permits *p) { return loop_now_us(p->loop) - p->held_us >= p->quantum_ms * US_PER_MS; }
 static inline bool permits_changed_one(const struct bq_job_result *r) { return i64_max(r->affected, r->updated) > 0; }
 
 /* permits_take.c */
@@ -97,6 +104,8 @@ void permits_on_timer(void *permits);
 /* The permit is ours: what the row's last holder left is settled, or the first wish is granted. */
 void permits_held(struct permits *);
 void permits_name(struct permits *);    /* for the next wish */
+void permits_name_ahead(struct permits *);
+void permits_give(struct permits *, struct permit_use *);
 void permits_release(struct permits *);
 void permits_settle(struct permits *);  /* looks at the last holder's job again */
 void permits_lost(struct permits *);

@@ -11,6 +11,14 @@ static void hold(struct permits *p)
     permits_held(p);
 }
 
+#define WAITED " (waited " /* in a row's purpose: for people, and for the others who wait */
+
+static int64_t waited_ms(const struct permits *p)
+{
+    const struct permit_use *u = TAILQ_FIRST(&p->wishes);
+    return u ? (loop_now_us(p->loop) - u->since_us) / US_PER_MS : 0;
+}
+
 static void on_taken(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
@@ -42,8 +50,9 @@ static void take(struct permits *p, const struct permit_row *row)
     id_new(p->token, loop_wall_ms(p->loop), p->o.rnd);
     snprintf(p->orphan, sizeof(p->orphan), "%s", row->job);
     snprintf(p->named, sizeof(p->named), "%s", row->job[0] ? row->job : u->job);
+    snprintf(p->purpose, sizeof(p->purpose), "%.100s" WAITED "%" PRId64 " s)", u->purpose, waited_ms(p) / 1000);
     struct permit_change change = {.slot = row->slot, .seen_token = row->token, .seen_job = row->job, .token = p->token, .holder = p->o.holder,
-                                   .job = u->job, .purpose = u->purpose, .lease_ms = p->o.lease_ms};
+                                   .job = u->job, .purpose = p->purpose, .lease_ms = p->o.lease_ms};
     permits_start(p, PERMIT_TAKE, &change, "take", row->token, -1, p->sights[row->slot].tries, on_taken);
 }
 
@@ -65,9 +74,13 @@ static int see(struct permits *p)
         const struct permit_row *row = &p->rows.v[i];
         struct sight *s = &p->sights[row->slot];
         usable += row->slot < p->o.slots;
-        if (strcmp(s->token, row->token) != 0)
+        if (strcmp(s->token, row->token) != 0) {
+            const char *waited = strstr(row->purpose, WAITED);
+            if (waited != NULL)
+                p->typical_ms = (p->typical_ms * 7 + strtoll(waited + strlen(WAITED), NULL, 10) * 1000) / 8 + 1;
             s->tries = 0;
-        else if (s->expires_us == row->expires_us)
+        }
+        if (strcmp(s->token, row->token) == 0 && s->expires_us == row->expires_us)
             continue;
         snprintf(s->token, sizeof(s->token), "%s", row->token);
         s->expires_us = row->expires_us;
@@ -86,6 +99,14 @@ static const struct permit_row *pick(const struct permits *p)
             picked = row;
     }
     return picked;
+}
+
+/* How long a free row is left to others: none at all where nobody else was seen, or for a wish that has waited longer than wishes do here. */
+static int64_t courtesy_ms(const struct permits *p, const struct permit_row *row)
+{
+    bool others = strcmp(row->token, p->last_token) != 0 && strncmp(row->token, "new", 3) != 0;
+    int64_t enough_ms = p->typical_ms;
+    return others ? COURTESY_MS * i64_max(enough_ms - waited_ms(p), 0) / enough_ms : 0;
 }
 
 /* A statement's answer was lost, and its job could not be asked: the row says whether it is ours. */
@@ -131,7 +152,11 @@ static void on_rows(void *arg, const struct bq_answer *a)
         p->make = permits_make_start(p->o.bq, &p->o.table, p->o.location, p->o.slots, on_made, p);
     } else {
         const struct permit_row *row = pick(p);
-        if (row != NULL)
+        int64_t others_ms = row == NULL || p->courteous ? 0 : courtesy_ms(p, row);
+        p->courteous = others_ms > 0;
+        if (others_ms > 0)
+            permits_wait(p, others_ms);
+        else if (row != NULL)
             take(p, row);
         else
             permits_wait_turn(p);
