@@ -6,7 +6,7 @@
 
 /*
  * A model of BigQuery for tests: tables and rows, atomic loads, jobs whose ids are used once and whose states take time, and of SQL exactly
- * the statements the product emits. It stands on a loop, real or virtual, and is reached in process (bqmodel_http) or on a socket
+ * the statements the product emits, and a little of what a user may write (sql_select.h). It stands on a loop, real or virtual, and is reached in process (bqmodel_http) or on a socket
  * (bqmodel_serve). What it does not know, it refuses: a statement of another shape fails its job and is remembered. Loop thread only.
  *
  * A statement reads one snapshot when it begins to run and writes when it ends. Two that change or delete rows of one table conflict: the one that
@@ -69,6 +69,8 @@ struct bqmodel_counters {
     int64_t requests_at_once;/* the most */
     int64_t loads, queries;  /* jobs inserted */
     int64_t merges, inserts, deletes, updates, gives_up; /* of the queries: MERGE (replace too), INSERT, DELETE, UPDATE of permits, SELECT ERROR */
+    int64_t groups;          /* of the queries: INSERTs of the rows of a user's SELECT */
+    int64_t dry_runs;
     int64_t failed;          /* jobs that ended with an error */
     int64_t duplicates;      /* jobs.insert under an id that is taken */
     int64_t loads_at_once, dml_at_once; /* running, the most on one table */

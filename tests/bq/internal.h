@@ -70,7 +70,7 @@ void names_add(struct names *, const char *, size_t);
 void names_free(struct names *);
 bool names_equal(const struct names *, const struct names *);
 
-enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_ERROR };
+enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_ERROR, STMT_GROUP, STMT_SELECT };
 enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
 enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
 struct term { enum term_form form; char *column; };
@@ -93,6 +93,7 @@ struct stmt {
     struct fence fence;
     enum update_kind update;
     char *error;              /* STMT_ERROR */
+    struct group_stmt *group; /* STMT_GROUP, STMT_SELECT */
 };
 /* NULL: it is of no shape we know; *at is where it stopped fitting. */
 struct stmt *stmt_parse(const char *sql, const char **at);
@@ -102,6 +103,12 @@ static inline bool stmt_mutates(const struct stmt *s)
 {
     return s->kind == STMT_MERGE || s->kind == STMT_REPLACE || s->kind == STMT_EMPTY || s->kind == STMT_UPDATE;
 }
+static inline bool stmt_writes(const struct stmt *s) { return s->kind != STMT_ERROR && s->kind != STMT_SELECT; }
+/* A user's SELECT over a group of items (sql_select.h), or our INSERT around it. *at is moved on to where it stops fitting, if that is farther. */
+struct group_stmt *group_parse(const char *sql, struct bq_ref *target, const char **at);
+void group_free(struct group_stmt *);
+doc *group_fields(const struct group_stmt *);                                          /* {"fields":[...]} of the SELECT */
+int group_analyze(struct bqmodel *, const struct stmt *, struct error *);              /* as a dry run does: 0 or -1 */
 bool update_shape(const char *text, enum update_kind *); /* what follows "UPDATE `t` SET " */
 
 /* What a statement will do, computed on a snapshot. */
@@ -111,6 +118,7 @@ struct effects {
     struct row **added; size_t added_count;
     int64_t inserted, updated, deleted;
     char *seen_token; int64_t seen_expires; size_t seen_row; /* UPDATE: its row in the snapshot */
+    doc *result;                           /* SELECT: rows as getQueryResults gives them */
 };
 /* 0; -1 with an error whose reason is BigQuery's. */
 int stmt_run(struct bqmodel *, const struct stmt *, const doc *params, struct effects *, struct error *);
@@ -180,6 +188,7 @@ struct exchange {
     struct mreply reply;       /* while it waits */
     int64_t delay_us;
     bool open;                 /* being handled: counted in requests_now */
+    int64_t page_rows, page_from; /* of a query's result: what was asked for */
     bool delivering, detached; /* in its own callback; out of all lists */
     bool lose;                 /* a fault: no answer */
     struct mreply instead;     /* a fault: this answer, when its status is not 0 */

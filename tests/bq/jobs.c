@@ -129,7 +129,7 @@ static void ended(struct mjob *j)
         j->outcome = j->planned;
     } else if (j->is_load) {
         load_run(j);
-    } else if (j->outcome.kind == ERR_NONE && j->stmt->kind != STMT_ERROR && !commit(j)) {
+    } else if (j->outcome.kind == ERR_NONE && stmt_writes(j->stmt) && !commit(j)) {
         run_statement(j);
         timer_set(j->timer, model_spread_us(j->model, j->model->o.dml_ms));
         return;
@@ -154,7 +154,14 @@ static void try_start(struct mjob *j)
     *most = i64_max(*most, others(j, true) + 1);
     if (!j->is_load && j->planned.kind == ERR_NONE)
         run_statement(j);
-    timer_set(j->timer, model_spread_us(m, j->is_load ? m->o.load_ms : m->o.dml_ms) + j->slower_ms * US_PER_MS);
+    int64_t takes_us = model_spread_us(m, j->is_load ? m->o.load_ms : m->o.dml_ms) + j->slower_ms * US_PER_MS;
+    int64_t most_us = doc_int(j->configuration, "jobTimeoutMs", 0) * US_PER_MS;
+    if (most_us > 0 && takes_us > most_us) {
+        takes_us = most_us;
+        error_set(&j->planned, ERR_TASK, 0, "Job execution was cancelled: Job timed out after %" PRId64 " sec", most_us / US_PER_S);
+        error_reason(&j->planned, "stopped");
+    }
+    timer_set(j->timer, takes_us);
 }
 
 static void on_timer(void *arg)
@@ -202,6 +209,7 @@ static void read_query(struct mjob *j)
     m->counters.deletes += j->stmt->kind == STMT_EMPTY;
     m->counters.updates += j->stmt->kind == STMT_UPDATE;
     m->counters.gives_up += j->stmt->kind == STMT_ERROR;
+    m->counters.groups += j->stmt->kind == STMT_GROUP;
 }
 
 static void plan_faults(struct mjob *j, int64_t *pending_ms)

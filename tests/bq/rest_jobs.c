@@ -12,6 +12,41 @@ void reply_job(struct exchange *x, const struct mjob *j)
     reply_doc(x, 200, mjob_resource(j));
 }
 
+static void reply_place(struct exchange *x, const char *sql, const char *at)
+{
+    int line = 1, column = 1;
+    for (const char *p = sql; p < at; p++) {
+        column = *p == '\n' ? 1 : column + 1;
+        line += *p == '\n';
+    }
+    reply_error(x, 400, "invalidQuery", "Syntax error: the model does not know this statement at [%d:%d]", line, column);
+}
+
+static void dry_run(struct exchange *x, const doc *body)
+{
+    const char *sql = doc_str(body, "configuration.query.query", ""), *at = sql;
+    struct stmt *s = stmt_parse(sql, &at);
+    struct error err = ERROR_INIT;
+    x->model->counters.dry_runs++;
+    if (s == NULL) {
+        reply_place(x, sql, at);
+        return;
+    }
+    if (group_analyze(x->model, s, &err) != 0) {
+        reply_error(x, http_status_of(err.reason), err.reason, "%s", err.text);
+        stmt_free(s);
+        return;
+    }
+    doc *query = doc_set_str(doc_set_str(doc_object(), "statementType", stmt_type(s)), "totalBytesProcessed", "0");
+    if (s->group)
+        doc_set(query, "schema", group_fields(s->group));
+    doc *statistics = doc_set_str(doc_set(doc_object(), "query", query), "totalBytesProcessed", "0");
+    doc *answer = doc_set(doc_set_str(doc_object(), "kind", "bigquery#job"), "statistics", statistics);
+    doc_set(answer, "configuration", doc_set_bool(doc_object(), "dryRun", true));
+    stmt_free(s);
+    reply_doc(x, 200, doc_set(answer, "status", doc_set_str(doc_object(), "state", "DONE")));
+}
+
 static void insert(struct exchange *x, const struct route *to)
 {
     struct error err = ERROR_INIT;
@@ -21,17 +56,7 @@ static void insert(struct exchange *x, const struct route *to)
         return;
     }
     if (doc_bool(body, "configuration.dryRun", false)) {
-        const char *at = NULL;
-        struct stmt *s = stmt_parse(doc_str(body, "configuration.query.query", ""), &at);
-        if (s == NULL) {
-            reply_error(x, 400, "invalidQuery", "Syntax error: the model does not know this statement");
-            return;
-        }
-        doc *query = doc_set_str(doc_set_str(doc_object(), "statementType", stmt_type(s)), "totalBytesProcessed", "0");
-        doc *statistics = doc_set_str(doc_set(doc_object(), "query", query), "totalBytesProcessed", "0");
-        doc *answer = doc_set(doc_set_str(doc_object(), "kind", "bigquery#job"), "statistics", statistics);
-        stmt_free(s);
-        reply_doc(x, 200, doc_set(answer, "status", doc_set_str(doc_object(), "state", "DONE")));
+        dry_run(x, body);
         return;
     }
     const struct mjob *j = model_job_insert(x->model, to->seg[0], body, NULL, 0, &err);
@@ -72,6 +97,20 @@ static void list(struct exchange *x, const struct route *to)
 
 /* --- getQueryResults -------------------------------------------------------------------------------------------------------------------------- */
 
+/* One page of a SELECT's rows; the token is where the next one begins. */
+static void put_rows(const struct exchange *x, const struct mjob *j, doc *d)
+{
+    int64_t rows = (int64_t)doc_len(j->effects.result), max = i64_min(x->page_rows, x->model->o.page_rows), end = i64_min(x->page_from + max, rows);
+    doc *page = doc_array();
+    for (int64_t i = x->page_from; i < end; i++)
+        doc_add(page, doc_copy(doc_at(j->effects.result, (size_t)i)));
+    doc_set(d, "schema", group_fields(j->stmt->group));
+    doc_set_int_text(d, "totalRows", rows);
+    doc_set(d, "rows", page);
+    if (max > 0 && end < rows)
+        doc_set_int_text(d, "pageToken", end);
+}
+
 static void answer_results(struct exchange *x, const struct mjob *j)
 {
     if (j->state == JOB_DONE && j->outcome.kind != ERR_NONE) { /* a failed job comes as a failed request */
@@ -82,7 +121,9 @@ static void answer_results(struct exchange *x, const struct mjob *j)
     doc *d = doc_set_bool(doc_set_str(doc_object(), "kind", "bigquery#getQueryResultsResponse"), "jobComplete", j->state == JOB_DONE);
     doc *reference = doc_set_str(doc_set_str(doc_object(), "projectId", j->project), "jobId", j->id);
     doc_set(d, "jobReference", doc_set_str(reference, "location", j->model->location));
-    if (j->state == JOB_DONE) {
+    if (j->state == JOB_DONE && j->stmt->kind == STMT_SELECT) {
+        put_rows(x, j, d);
+    } else if (j->state == JOB_DONE) {
         doc_set_str(d, "totalRows", "0");
         doc_set_int_text(d, "numDmlAffectedRows", e->inserted + e->updated + e->deleted);
         doc_set_bool(d, "cacheHit", false);
@@ -119,6 +160,8 @@ void waiters_wake(struct mjob *j)
 static void results(struct exchange *x, const struct route *to, struct mjob *j)
 {
     int64_t wait_ms = i64_min(query_int(to->r, "timeoutMs", WAIT_DEFAULT_MS), WAIT_MAX_MS);
+    x->page_rows = query_int(to->r, "maxResults", x->model->o.page_rows);
+    x->page_from = query_int(to->r, "pageToken", 0);
     if (j->is_load) {
         reply_error(x, 400, "invalid", "Job %s:%s is not a query job.", j->project, j->id);
     } else if (j->state == JOB_DONE || wait_ms == 0) {

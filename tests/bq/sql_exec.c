@@ -227,6 +227,8 @@ static int write_target(struct run *r, struct effects *e)
 {
     if (r->s->kind == STMT_UPDATE)
         return run_update(r, e);
+    if (r->s->kind == STMT_GROUP)
+        return run_group(r, e);
     if (r->s->kind == STMT_EMPTY) /* its condition is looked at for each row: without rows it never fails */
         return r->target->count > 0 && r->s->fence.present ? run_fence(r) : 0;
     if (run_source(r))
@@ -240,6 +242,8 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     *e = (struct effects){0};
     if (s->kind == STMT_ERROR)
         return run_fail(&r, "invalidQuery", "%s", s->error);
+    if (s->kind == STMT_SELECT)
+        return run_group(&r, e);
     r.target = run_table(&r, &s->target);
     if (r.target == NULL)
         return -1;
@@ -290,5 +294,6 @@ void effects_free(struct effects *e)
     free(e->into);
     free(e->added);
     free(e->seen_token);
+    doc_free(e->result);
     *e = (struct effects){0};
 }

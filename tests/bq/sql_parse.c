@@ -455,5 +455,11 @@ struct stmt *stmt_parse(const char *sql, const char **at)
     if (good)
         return s;
     stmt_free(s);
+    s = xcalloc(1, sizeof(*s));
+    s->group = group_parse(sql, &s->target, at);
+    s->kind = s->target.table[0] ? STMT_GROUP : STMT_SELECT;
+    if (s->group)
+        return s;
+    stmt_free(s);
     return NULL;
 }

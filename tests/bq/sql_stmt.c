@@ -40,6 +40,7 @@ void stmt_free(struct stmt *s)
     free(s->ages);
     free(s->part_column);
     free(s->error);
+    group_free(s->group);
     free(s);
 }
 
@@ -47,10 +48,10 @@ const char *stmt_type(const struct stmt *s)
 {
     switch (s->kind) {
     case STMT_MERGE: case STMT_REPLACE: return "MERGE";
-    case STMT_INSERT: return "INSERT";
+    case STMT_INSERT: case STMT_GROUP: return "INSERT";
     case STMT_EMPTY: return "DELETE";
     case STMT_UPDATE: return "UPDATE";
-    case STMT_ERROR: break;
+    case STMT_ERROR: case STMT_SELECT: break;
     }
     return "SELECT";
 }
