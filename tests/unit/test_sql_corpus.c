@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "common/base/limits.h"
+#include "tests/unit/support_golden.h"
 
 /*
  * Every shape of statement the product emits, kept as tests/golden/sql/corpus.ndjson with the tables it speaks of in catalog.json, so that
@@ -13,7 +14,6 @@
  */
 
 #define PROJECT "my-project"
-#define CORPUS_MAX (8 * 1024 * 1024) /* bytes */
 
 static const char target_fields[] =
     "{\"fields\":["
@@ -190,50 +190,6 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
 
 /* --- the corpus -------------------------------------------------------------------------------------------------------------------------- */
 
-/* "ARRAY<STRUCT<load STRING, `rows` INT64>>" */
-static void type_text(const doc *type, struct buf *out)
-{
-    const char *name = doc_str(type, "type", "");
-    if (strcmp(name, "ARRAY") == 0) {
-        buf_xputs(out, "ARRAY<");
-        type_text(doc_get(type, "arrayType"), out);
-        buf_xputs(out, ">");
-    } else if (strcmp(name, "STRUCT") == 0) {
-        const doc *members = doc_get(type, "structTypes");
-        buf_xputs(out, "STRUCT<");
-        for (size_t i = 0; i < doc_len(members); i++) {
-            buf_xprintf(out, "%s`%s` ", i ? ", " : "", doc_str(doc_at(members, i), "name", ""));
-            type_text(doc_get(doc_at(members, i), "type"), out);
-        }
-        buf_xputs(out, ">");
-    } else {
-        buf_xputs(out, name);
-    }
-}
-
-static doc *param_types(const doc *params)
-{
-    doc *types = doc_object();
-    for (size_t i = 0; i < doc_len(params); i++) {
-        struct buf text = BUF_INIT(4096);
-        type_text(doc_get(doc_at(params, i), "parameterType"), &text);
-        doc_set_str(types, doc_str(doc_at(params, i), "name", ""), text.data);
-        buf_free(&text);
-    }
-    return types;
-}
-
-static void add_line(struct buf *out, const char *id, const char *sql, doc *types, doc *want)
-{
-    doc *line = doc_set_str(doc_object(), "id", id);
-    doc_set_str(line, "sql", sql);
-    doc_set(line, "params", types);
-    doc_set(line, "want", want);
-    AUTO(free_ptr) char *text = doc_text(line);
-    buf_xprintf(out, "%s\n", text);
-    doc_free(line);
-}
-
 static void add_fold(struct buf *out, const char *id, const char *table, int shards)
 {
     AUTO(schema_free_auto) struct schema *schema = schema_of(table);
@@ -250,7 +206,7 @@ static void add_fold(struct buf *out, const char *id, const char *table, int sha
     doc *params = NULL;
     if (sql_fold(&cut, &sql, &params, &err))
         fail_msg("%s: %s", id, err.text);
-    add_line(out, id, sql.data, param_types(params), doc_boolean(true));
+    golden_line(out, id, sql.data, golden_types(params), doc_boolean(true));
     doc_free(params);
     buf_free(&sql);
 }
@@ -263,7 +219,7 @@ static void add_permits(struct buf *out)
                                                 .purpose = "run r", .lease_ms = 60000};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         AUTO(doc_free_auto) doc *configuration = permits_statement((enum permit_statement)i, &permits_ref, &change);
-        add_line(out, names[i], doc_str(configuration, "query.query", ""), param_types(doc_get(configuration, "query.queryParameters")), doc_boolean(true));
+        golden_line(out, names[i], doc_str(configuration, "query.query", ""), golden_types(doc_get(configuration, "query.queryParameters")), doc_boolean(true));
     }
 }
 
@@ -276,7 +232,7 @@ static char *corpus(void)
         doc *params = NULL;
         if (consolidate(&kases[i], &sql, &params, &err))
             fail_msg("%s: %s", kases[i].id, err.text);
-        add_line(&out, kases[i].id, sql.data, param_types(params), doc_boolean(true));
+        golden_line(&out, kases[i].id, sql.data, golden_types(params), doc_boolean(true));
         doc_free(params);
         buf_free(&sql);
     }
@@ -285,7 +241,7 @@ static char *corpus(void)
     add_fold(&out, "fold_exotic", "exotic", 2);
     struct buf sql = BUF_INIT(LIMIT_SQL);
     sql_give_up(&sql, "line 1: it's \\ broken\nline 2: \"x\" `y` @p");
-    add_line(&out, "give_up", sql.data, doc_object(), doc_boolean(true));
+    golden_line(&out, "give_up", sql.data, doc_object(), doc_boolean(true));
     buf_free(&sql);
     add_permits(&out);
     return buf_steal(&out);
@@ -338,50 +294,18 @@ static char *catalog(void)
     return buf_steal(&out);
 }
 
-static void golden_path(const char *name, char *out, size_t size)
-{
-    const char *here = __FILE__, *slash = strrchr(here, '/');
-    snprintf(out, size, "%.*s/../golden/sql/%s", (int)(slash - here), here, name);
-}
-
-static void compare(const char *name, const char *text)
-{
-    char path[4096];
-    golden_path(name, path, sizeof(path));
-    if (getenv("BQF_UPDATE_GOLDEN")) {
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        assert_int_equal(fputs(text, f) >= 0, 1);
-        assert_int_equal(fclose(f), 0);
-    }
-    FILE *f = fopen(path, "r");
-    if (f == NULL)
-        fail_msg("%s is missing; BQF_UPDATE_GOLDEN=1 writes it", path);
-    AUTO(free_ptr) char *kept = xmalloc(CORPUS_MAX);
-    size_t n = fread(kept, 1, CORPUS_MAX - 1, f);
-    fclose(f);
-    kept[n] = '\0';
-    for (const char *a = kept, *b = text; *a || *b;) { /* line by line, for a message one can read */
-        size_t na = strcspn(a, "\n"), nb = strcspn(b, "\n");
-        if (na != nb || memcmp(a, b, na) != 0)
-            fail_msg("%s differs (BQF_UPDATE_GOLDEN=1 accepts it)\n  kept: %.*s\n  now:  %.*s", name, (int)na, a, (int)nb, b);
-        a += na + (a[na] == '\n');
-        b += nb + (b[nb] == '\n');
-    }
-}
-
 static void every_statement_is_the_one_that_was_judged(void **state)
 {
     (void)state;
     AUTO(free_ptr) char *text = corpus();
-    compare("corpus.ndjson", text);
+    golden_compare("corpus.ndjson", text);
 }
 
 static void the_catalog_describes_the_tables_of_the_corpus(void **state)
 {
     (void)state;
     AUTO(free_ptr) char *text = catalog();
-    compare("catalog.json", text);
+    golden_compare("catalog.json", text);
 }
 
 int main(void)

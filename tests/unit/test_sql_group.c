@@ -6,6 +6,7 @@
 
 #include "common/base/limits.h"
 #include "common/bq/sql_group.h"
+#include "tests/unit/support_golden.h"
 
 /* A user's SELECT: what is taken for one, and what stands in our statement. */
 
@@ -141,6 +142,72 @@ static void the_statement_holds_the_text_on_lines_of_its_own(void **state)
     schema_free(result);
 }
 
+/* --- the corpus ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* SELECTs as users write them, in our statement, over the tables of the corpus: kept as tests/golden/sql/groups.ndjson. */
+struct kase { const char *id, *table, *target, *result, *keys, *select, *want; };
+
+#define TARGET "k:STRING REQUIRED, k_int:INT64, k_num:NUMERIC(10,2), k_date:DATE, k_ts:TIMESTAMP, score:FLOAT64, select:STRING, j:JSON, tags:STRING REPEATED"
+static const struct kase kases[] = {
+    {"payload", "target_s0", TARGET, "item:INT64, k:STRING, k_int:INT64", "k",
+     "SELECT i.item, i.key AS k, CAST(JSON_VALUE(i.payload, '$.n') AS INT64) AS k_int FROM UNNEST(@items) AS i", NULL},
+    {"join", "target_s1", TARGET, "item:INT64, k:STRING, score:FLOAT64", "k",
+     "WITH wanted AS (SELECT i.item, i.key FROM UNNEST(@items) AS i)\nSELECT w.item, t.k, AVG(t.score) AS score -- of all\nFROM wanted AS w "
+     "JOIN `my-project`.`shop`.`target` AS t ON t.k = w.key\nGROUP BY w.item, t.k\nORDER BY score LIMIT 10 -- the best", NULL},
+    {"params", "target_s0", TARGET, "item:INT64, k:STRING, k_date:DATE, select:STRING", NULL,
+     "SELECT item, key AS k, DATE(INT64(@params.season), 1, 1) AS k_date, STRING(@params.name) AS `select` FROM UNNEST(@items)", NULL},
+    {"arrays", "target_s0", TARGET, "item:INT64, k:STRING, j:JSON, tags:STRING REPEATED", NULL,
+     "SELECT i.item, i.key AS k, i.payload AS j, JSON_VALUE_ARRAY(i.payload, '$.tags') AS tags FROM UNNEST(@items) AS i", NULL},
+    {"coerced", "target_s0", TARGET, "item:INT64, k:STRING, k_num:INT64, score:INT64", NULL,
+     "SELECT i.item, i.key AS k, i.item AS k_num, i.item AS score FROM UNNEST(@items) AS i", NULL},
+    {"union", "narrow_s0", "k:INT64, v:FLOAT64", "item:INT64, k:INT64, v:FLOAT64", "k",
+     "(SELECT i.item, 1 AS k, 0.5 AS v FROM UNNEST(@items) AS i) UNION ALL (SELECT i.item, 2, 1.5 FROM UNNEST(@items) AS i)", NULL},
+    {"pipes", "narrow_s0", "k:INT64, v:FLOAT64", "item:INT64, k:INT64", NULL,
+     "FROM UNNEST(@items) AS i |> SELECT i.item, LENGTH(i.key) AS k", NULL},
+    {"another_index", "narrow_s0", "k:INT64, v:FLOAT64", "bqfleet_item:INT64, k:INT64", NULL,
+     "SELECT i.item AS bqfleet_item, i.item AS k FROM UNNEST(@items) AS i", NULL},
+    {"exotic", "exotic_s0", "k:INT64, place:GEOGRAPHY, span:INTERVAL, days:RANGE", "item:INT64, k:INT64, place:GEOGRAPHY, span:INTERVAL, days:RANGE", "k",
+     "SELECT i.item, 1 AS k, ST_GEOGPOINT(1, 2) AS place, INTERVAL 1 DAY AS span, RANGE(DATE '2020-01-01', NULL) AS days FROM UNNEST(@items) AS i", NULL},
+    {"wrong_type", "narrow_s0", "k:INT64, v:FLOAT64", "item:INT64, k:INT64", NULL,
+     "SELECT i.item, i.key AS k FROM UNNEST(@items) AS i", "has type STRING which cannot be inserted into column k"},
+};
+
+/* RANGE is written long. */
+static struct schema *target_of(const struct kase *k)
+{
+    if (strcmp(k->id, "exotic") != 0)
+        return schema_of(k->target);
+    static const char long_form[] = "{\"fields\":[{\"name\":\"k\",\"type\":\"INT64\"},{\"name\":\"place\",\"type\":\"GEOGRAPHY\"},{\"name\":\"span\",\"type\":\"INTERVAL\"},"
+                                    "{\"name\":\"days\",\"type\":\"RANGE\",\"rangeElementType\":{\"type\":\"DATE\"}},{\"name\":\"item\",\"type\":\"INT64\"}]}";
+    AUTO(doc_free_auto) doc *d = doc_parse(long_form, strlen(long_form), "fields", NULL);
+    struct error err = ERROR_INIT;
+    return schema_parse(d, &err);
+}
+
+static void every_statement_is_the_one_that_was_judged(void **state)
+{
+    (void)state;
+    struct buf out = BUF_INIT(CORPUS_MAX);
+    for (size_t i = 0; i < ARRAY_LEN(kases); i++) {
+        const struct kase *k = &kases[i];
+        struct bq_ref shard = {"my-project", "staging", ""};
+        snprintf(shard.table, sizeof(shard.table), "%s", k->table);
+        bool exotic = strcmp(k->id, "exotic") == 0;
+        struct schema *target = target_of(k), *result = exotic ? target_of(k) : schema_of(k->result);
+        struct sql_group g = {.shard = &shard, .target = target, .result = result, .keys = &k->keys, .key_count = k->keys ? 1 : 0, .select = k->select};
+        struct buf sql = BUF_INIT(LIMIT_SQL);
+        AUTO(doc_free_auto) doc *params = sql_group_params(NULL, 0, "{}", "a-0");
+        AUTO(free_ptr) char *id = xasprintf("group_%s", k->id);
+        sql_group_insert(&g, &sql);
+        golden_line(&out, id, sql.data, golden_types(params), k->want ? doc_string(k->want) : doc_boolean(true));
+        buf_free(&sql);
+        schema_free(target);
+        schema_free(result);
+    }
+    golden_compare("groups.ndjson", out.data);
+    buf_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +216,7 @@ int main(void)
         cmocka_unit_test(a_result_fits_when_each_column_is_one_of_the_targets),
         cmocka_unit_test(what_does_not_fit_is_named_with_the_nearest_that_would),
         cmocka_unit_test(the_statement_holds_the_text_on_lines_of_its_own),
+        cmocka_unit_test(every_statement_is_the_one_that_was_judged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
