@@ -1,6 +1,7 @@
 #include "coordinator/consolidate.h"
 
 #include "common/base/log.h"
+#include "common/base/units.h"
 #include "coordinator/side.h"
 
 /*
@@ -30,6 +31,8 @@ struct consolidate {
     struct letter *letter;
     struct timer *timer;
     char job_id[JOB_BASE_SIZE + 16], meaning[41];
+    int64_t until_ms;        /* wall clock: so long it is left to another; 0: not at all */
+    bool took_over;
     char why[160];           /* of a pause */
     consolidate_cb *cb;
     void *arg;
@@ -179,6 +182,7 @@ static void on_look(void *arg, const struct bq_answer *a)
 {
     struct consolidate *c = arg;
     c->call = NULL;
+    c->took_over = c->until_ms > 0 && a->err == NULL && a->doc == NULL;
     bool running = a->err == NULL && a->doc != NULL && strcmp(doc_str(a->doc, "status.state", ""), "DONE") != 0;
     if (running) { /* whoever inserted it will say how it ended, unless it is gone by then */
         timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
@@ -229,9 +233,15 @@ struct consolidate *consolidate_start(const struct consolidate_options *o, conso
     *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->of.record, .cut = o->of.cut->number,
                               .last = o->of.cut->last, .first_try = o->first_try, .cb = cb, .arg = arg};
     record_meaning(c->record, c->meaning);
+    c->until_ms = o->wait_ms > 0 ? loop_wall_ms(c->world.loop) + o->wait_ms : 0;
     c->timer = timer_new(c->world.loop, turn, c);
     prepare(c, o);
     return c;
+}
+
+bool consolidate_took_over(const struct consolidate *c)
+{
+    return c->took_over;
 }
 
 void consolidate_stop(struct consolidate *c)
@@ -249,9 +259,11 @@ void consolidate_stop(struct consolidate *c)
 
 const char *consolidate_state(const struct consolidate *c, char *out, size_t size)
 {
+    char until[32];
     switch (c->step) {
     case STEP_WAIT:
-        snprintf(out, size, "consolidation: left to another coordinator at first");
+        units_show_time(c->until_ms, until, sizeof(until));
+        snprintf(out, size, "consolidation: left to its first coordinator (%s) until %s, then done here", c->record->by, until);
         break;
     case STEP_LOOK:
         snprintf(out, size, "consolidation: another coordinator's job is running");

@@ -36,6 +36,8 @@ struct consolidate_options {
 typedef void consolidate_cb(void *arg, const struct error *err);
 struct consolidate *consolidate_start(const struct consolidate_options *, consolidate_cb *, void *arg);
 void consolidate_stop(struct consolidate *); /* the job goes on; NULL allowed */
+/* It waited for another to insert the job, and there was none. */
+bool consolidate_took_over(const struct consolidate *);
 /* For progress: "job bqfleet_cut_X_0_t0 is running". */
 const char *consolidate_state(const struct consolidate *, char *out, size_t size);
 

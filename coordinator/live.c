@@ -5,6 +5,15 @@
 
 #include "common/base/log.h"
 
+void live_say_left(struct live *l)
+{
+    const struct fold *f = l->track ? track_fold(l->track) : NULL;
+    if (f == NULL || l->role != TRACK_FIRST || l->embedded || f->items < 0 || fold_settled(f))
+        return;
+    struct log_msg m = {.type = LOGM_ALIVE, .published = f->items, .left = true};
+    outbox_log(l->outbox, l->record, &m, NULL, NULL); /* the bus sends it before it closes */
+}
+
 /* --- signals -------------------------------------------------------------------------------------------------------------------------- */
 
 static void on_signal(void *arg, int signo)
@@ -51,7 +60,7 @@ static int start_coordinator(struct live *l, bool all, struct error *err)
     AUTO(free_ptr) char *by = xasprintf("%s:%ld", host, (long)getpid());
     l->outbox = outbox_new(&l->setup.world, by);
     struct coordinator_options o = {.world = &l->setup.world, .http = l->setup.http, .auth = l->setup.auth, .outbox = l->outbox,
-                                    .all = all, .abandon_ms = l->env->settings->abandon_ms};
+                                    .all = all, .abandon_ms = l->env->settings->abandon_ms, .takeover_ms = l->env->settings->takeover_ms};
     l->coordinator = coordinator_start(&o, &events, l, err);
     return l->coordinator ? 0 : -1;
 }
@@ -274,5 +283,6 @@ static void on_trouble(void *arg, struct track *t, const struct error *err)
     }
     if (strcmp(err->reason, "consolidate") == 0 && !l->embedded)
         log_info("nothing is decided: another coordinator with access can still write the run (bqfleet watch or serve%s)", l->flags);
+    live_say_left(l);
     live_fail(l, EXIT_UNFINISHED, err);
 }

@@ -97,6 +97,8 @@ void live_submit_failed(struct live *, int code, const struct error *);
 void live_submit(struct live *, const struct submit_events *, bool leaves);
 /* Waits for cond, a signal, or the end, at most wait_ms (0: for ever). -1 when cond came true; else an exit code, the error printed. */
 int live_until(struct live *, bool (*cond)(void *), int64_t wait_ms, const char *what);
+/* Where this process had the first right to consolidate: says in the run's log that it leaves, so that whoever comes need not wait for it. */
+void live_say_left(struct live *);
 /* "bqfleet watch RUN --brokers X" and so on; the caller frees. */
 char *live_advice(const struct live *, const char *command);
 /* " --brokers X --prefix Y": what a command line needs to find the same fleet; the caller frees. */

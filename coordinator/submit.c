@@ -40,15 +40,30 @@ void submit_fail(struct submit *s, int code, const struct error *err)
     submit_go(s, SUBMIT_FAILED);
 }
 
-static void cancelled(void *arg, int64_t offset, const struct error *err)
+static void on_ended(void *arg, int64_t offset, const struct error *err)
 {
     struct submit *s = arg;
     (void)offset;
     s->letter = NULL;
     if (err != NULL)
-        log_warn("the run's cancellation could not be written: %s", err->text);
+        log_warn("the run's end could not be written: %s", err->text);
     struct error told = s->error;
     submit_fail(s, s->code, &told);
+}
+
+static void cancelled(void *arg, int64_t offset, const struct error *err)
+{
+    struct submit *s = arg;
+    if (!s->undoing) {
+        on_ended(arg, offset, err);
+        return;
+    }
+    doc *end = doc_object(); /* nobody tracks the run, to copy its end from the log */
+    doc_set_str(end, "end", run_end_name(END_CANCEL));
+    doc_set_int(end, "exit", EXIT_ENDED);
+    doc_set_str(end, "text", s->error.text);
+    doc_set_int(end, "time_ms", loop_wall_ms(s->loop));
+    s->letter = outbox_batches(s->o.outbox, catalog_end_key(s->o.record->run), end, on_ended, s);
 }
 
 void submit_cancel(struct submit *s, int code, const struct error *err)
@@ -90,7 +105,8 @@ static void on_record(void *arg, int64_t offset, const struct error *err)
     struct submit *s = arg;
     s->letter = NULL;
     if (err != NULL) {
-        submit_fail(s, EXIT_UNFINISHED, err);
+        struct error told = s->undoing ? s->error : *err;
+        submit_fail(s, s->undoing ? s->code : EXIT_UNFINISHED, &told);
         return;
     }
     s->record_offset = offset;
@@ -145,7 +161,18 @@ static void withdraw(struct submit *s, const struct catalog_run *ours)
 {
     doc *value = catalog_withdrawn_value(ours->void_because, loop_wall_ms(s->loop));
     outbox_batches(s->o.outbox, catalog_end_key(s->o.record->run), value, NULL, NULL);
-    refuse(s, ours->void_because);
+    if (!s->undoing)
+        refuse(s, ours->void_because);
+}
+
+/* Aborted before it was known whose run this is: only what is ours is ended. */
+static void undo(struct submit *s)
+{
+    struct error told = s->error;
+    if (s->step == SUBMIT_RECORD) /* it was withdrawn, or another's run */
+        submit_fail(s, s->code, &told);
+    else
+        submit_cancel(s, s->code, &told);
 }
 
 /* The record was read back, and with it everything that was written before it: the first one of a name has it, in every reader's eyes. */
@@ -155,6 +182,8 @@ static void look_at_standing(struct submit *s)
     struct catalog_run *ours = catalog_find(catalog_watch_runs(s->o.watch), r->run);
     if (ours == NULL || strcmp(ours->record->nonce, r->nonce) != 0) { /* two of one id at once, and the other was first */
         outbox_batches(s->o.outbox, catalog_record_key(r), NULL, NULL, NULL);
+        if (s->undoing)
+            return;
         if (ours != NULL) {
             attach(s);
             return;
@@ -250,13 +279,23 @@ void submit_ended(struct submit *s, enum run_end end, const char *text)
     submit_fail(s, end == END_CANCEL || end == END_ABANDON ? EXIT_ENDED : EXIT_UNFINISHED, &err);
 }
 
+/*
+ * Aborted while the record is on its way:
+ *   1. It may arrive or not. If it does, its batch's name is taken until its end is in `batches`, and nobody may be there to write that.
+ *   2. It may find that another process has the run's id, or the batch's name: a cancel written now would end that one's run.
+ *   3. So it is read back first. If the run is ours, its log gets the cancel, and `batches` the end.
+ */
 void submit_abort(struct submit *s, int code, const struct error *err)
 {
-    bool opened = s->step > SUBMIT_RECORD || (s->step == SUBMIT_RECORD && (s->letter != NULL || s->record_offset >= 0));
-    if (opened)
+    if (s->step > SUBMIT_RECORD) {
         submit_cancel(s, code, err);
-    else
+    } else if (s->step < SUBMIT_RECORD || (s->letter == NULL && s->record_offset < 0)) {
         submit_fail(s, code, err);
+    } else {
+        s->undoing = true;
+        s->error = *err;
+        s->code = code;
+    }
 }
 
 static void turn(void *arg)
@@ -276,9 +315,11 @@ static void turn(void *arg)
         submit_catalog_read(s);
         break;
     case SUBMIT_RECORD:
-        if (s->record_offset >= 0)
+        if (s->record_offset >= 0 && catalog_watch_next(s->o.watch) > s->record_offset) {
             look_at_standing(s);
-        else if (s->letter == NULL)
+            if (s->undoing)
+                undo(s);
+        } else if (s->record_offset < 0 && s->letter == NULL)
             write_record(s);
         break;
     case SUBMIT_REPLACE:

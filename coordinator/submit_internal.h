@@ -40,6 +40,7 @@ struct submit {
     /* failed */
     struct error error; int code;
     bool error_due, cancelling;
+    bool undoing;                      /* aborted while the record was on its way: see submit_abort */
 };
 
 void submit_go(struct submit *, enum submit_step);

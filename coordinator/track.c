@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "coordinator/submit.h"
 #include "coordinator/track_internal.h"
 
 enum { LOOK_EVERY_MS = 1000 };
@@ -141,6 +142,7 @@ struct track *track_start(const struct track_options *o, const struct track_even
     t->loop = t->world.loop;
     t->cut_at = t->state_offset = -1;
     t->o.abandon_ms = o->abandon_ms > 0 ? o->abandon_ms : WAIT_ABANDON;
+    t->o.takeover_ms = o->takeover_ms > 0 ? o->takeover_ms : WAIT_SECOND_COORDINATOR;
     t->timer = timer_new(t->loop, turn, t);
     for (int i = 0; i < LOGM_TYPES; i++)
         t->said[i] = (struct said){.track = t, .offset = -1};
@@ -213,6 +215,11 @@ bool track_done(const struct track *t)
 bool track_consolidating(const struct track *t)
 {
     return t->consolidate != NULL;
+}
+
+bool track_submitter_left(const struct track *t)
+{
+    return submit_left(t->record) || t->fold->left;
 }
 
 int64_t track_submitter_silent_ms(const struct track *t)

@@ -13,7 +13,7 @@ struct track;
 
 enum track_role {
     TRACK_LOOKS,    /* folds, and does nothing */
-    TRACK_SECOND,   /* acts; leaves each consolidation to another coordinator for WAIT_SECOND_COORDINATOR */
+    TRACK_SECOND,   /* acts; leaves consolidations to the first coordinator for takeover_ms, until it had to take one over */
     TRACK_FIRST     /* acts at once: it is the submitter, or nobody else has a better right */
 };
 
@@ -31,6 +31,7 @@ struct track_options {
     const struct record *record;     /* copied */
     enum track_role role;
     int64_t abandon_ms;              /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
+    int64_t takeover_ms;             /* 0: WAIT_SECOND_COORDINATOR */
     /* Whether a live worker of that queue has unfinished items, or that is not known yet; NULL: nobody has. */
     bool (*busy)(void *busy_arg, const char *queue);
     void *busy_arg;
@@ -57,6 +58,8 @@ bool track_done(const struct track *);
 const char *track_waits_for(const struct track *, char *out, size_t size);
 /* Whether the run waits for BigQuery in this process: its consolidation is under way. */
 bool track_consolidating(const struct track *);
+/* Its submitter has said that it does not stay, or never meant to: whoever is there consolidates at once. */
+bool track_submitter_left(const struct track *);
 /* Milliseconds since the submitter's last word, while it publishes; as this process saw it. */
 int64_t track_submitter_silent_ms(const struct track *);
 

@@ -3,7 +3,7 @@
 #include "coordinator/submit.h"
 #include "coordinator/track_internal.h"
 
-enum { NO_HURRY_MS = 60000, SECOND_JITTER_MS = 10000, TROUBLE_AGAIN_MS = 60000, LEFT_JITTER_MS = 1500 };
+enum { NO_HURRY_MS = 60000, TROUBLE_AGAIN_MS = 60000, LEFT_JITTER_MS = 1500 };
 
 /* --- deciding: a decision is a message, and takes effect when it is read back ----------------------------------------------------------------- */
 
@@ -222,6 +222,7 @@ static void on_consolidated(void *arg, const struct error *err)
 {
     struct track *t = arg;
     struct error copy = err ? *err : ERROR_INIT;
+    t->took_over = t->took_over || consolidate_took_over(t->consolidate);
     consolidate_stop(t->consolidate);
     t->consolidate = NULL;
     if (err == NULL) {
@@ -248,12 +249,14 @@ static bool older_open(const struct track *t)
     return (older != NULL && older->standing == STANDING_OPEN) || (own != NULL && catalog_open_before(runs, own) != NULL);
 }
 
+/* Nobody has the first right where the submitter has left; nor any longer once it did not make use of it, and this one took over. */
 static int64_t wait_of(const struct track *t)
 {
     if (t->o.role == TRACK_FIRST)
         return 0;
-    int64_t base = submit_left(t->record) ? 0 : WAIT_SECOND_COORDINATOR;
-    return base + (int64_t)rnd_below(t->world.rnd, submit_left(t->record) ? LEFT_JITTER_MS : SECOND_JITTER_MS);
+    if (track_submitter_left(t) || t->took_over)
+        return 1 + (int64_t)rnd_below(t->world.rnd, LEFT_JITTER_MS);
+    return t->o.takeover_ms + (int64_t)rnd_below(t->world.rnd, (uint64_t)t->o.takeover_ms / 3 + 1);
 }
 
 /* A last cut that takes adopted loads: they are its own, or it fails. */

@@ -41,6 +41,7 @@ struct track {
     int64_t again_us;          /* not before, after this process's own trouble; 0: at once */
     char trouble[256];
     bool waits_for_older, waits_for_adopted;
+    bool took_over;            /* a consolidation that another had the first right to */
     /* the runs it adopts, nearest first, as far as they are its own */
     struct adopted adopted[LIMIT_ADOPTED]; size_t adopted_count;
     struct said claims[LIMIT_ADOPTED];

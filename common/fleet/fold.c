@@ -220,6 +220,7 @@ static int apply(struct fold *f, const struct log_msg *m, int64_t offset, struct
     switch (m->type) {
     case LOGM_ALIVE:
         f->published = i64_max(f->published, m->published);
+        f->left = f->left || m->left;
         return f->phase == RUN_PUBLISHING ? 0 : 1;
     case LOGM_SEAL:
         return apply_seal(f, m, offset, err);

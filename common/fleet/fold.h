@@ -71,6 +71,7 @@ struct fold {
     int64_t published;        /* the last alive, or items */
     int64_t last_alive_ms;    /* time of the submitter's last message */
     int64_t heard;            /* the offset after it; 0: there was none */
+    bool left;                /* that was its last word; it has not stayed to consolidate */
     int64_t done, failed, empty; /* items; done counts all three kinds */
     int64_t in_a_row;         /* failed items in a row, in the log's order */
     bool paused;

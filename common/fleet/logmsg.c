@@ -102,6 +102,8 @@ static void put_fields(struct buf *b, const struct log_msg *m)
     switch (m->type) {
     case LOGM_ALIVE:
         wire_put_int(b, F_PUBLISHED, m->published);
+        if (m->left)
+            wire_put_int(b, F_LEFT, 1);
         break;
     case LOGM_SEAL:
         wire_put_int(b, F_ITEMS, m->items);

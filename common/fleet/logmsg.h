@@ -43,6 +43,7 @@ struct seal_end { int32_t partition; int64_t offset; };
 struct log_msg {
     enum log_type type;
     /* alive */      int64_t published;   /* items acknowledged so far */
+                     bool left;           /* it is the submitter's last word: all is sealed, and it does not stay to consolidate */
     /* seal */       int64_t items; struct seal_end *ends; size_t end_count; /* each work partition's end after the last item */
     /* manifest */   struct manifest manifest;
     /* cut */        int64_t cut;         /* number, from 0 in its scope */

@@ -179,6 +179,7 @@ static int get_field(const struct wire_field *f, struct log_msg *m, struct logms
     case F_RANGE_NULL: m->manifest.range_null = f->value != 0; return 0;
     case F_NAMED_LOAD: return get_named_load(f, mem, m);
     case F_OK: m->ok = f->value != 0; return 0;
+    case F_LEFT: m->left = f->value != 0; return 0;
     default: break;
     }
     const char **text = text_place(m, f->field);

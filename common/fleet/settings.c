@@ -45,6 +45,7 @@ const struct opt settings_rows[] = {
     {"replication", OPT_INT, AT(replication), "0", 0, 100, WHO_TOPICS, "N", "Replicas of each topic; 0: the broker's default.", NULL},
     {"wait", OPT_MS, AT(wait_ms), "30s", 100, DAY_MS, WHO_FLEET | WHO_BIGQUERY, "TIME", "How long a service may take to answer at the start.", NULL},
     {"abandon-after", OPT_MS, AT(abandon_ms), "5m", 1000, DAY_MS, WHO_RUN | WHO_SERVE, "TIME", "A submitter silent for so long is given up, and its run ended.", NULL},
+    {"takeover-after", OPT_MS, AT(takeover_ms), "30s", 1000, DAY_MS, WHO_RUN | WHO_SERVE | WHO_WATCH, "TIME", "A consolidation is left to the run's submitter for so long, then done here.", NULL},
     {"output", OPT_STR, AT(output), "text", 0, 0, WHO_ALL & ~WHO_WORKER, "FORM", "What stdout carries.", "text|json"},
     {"progress", OPT_STR, AT(progress), "auto", 0, 0, WHO_RUN | WHO_SUBMIT | WHO_WATCH | WHO_FINISH, "HOW", "Progress on stderr.", "auto|plain|json|none"},
     {"config", OPT_STR, AT(config), NULL, 0, 0, WHO_ALL, "FILE", "Settings as YAML.", NULL},

@@ -26,7 +26,7 @@ struct settings {
     bool static_member;
     /* commands */
     char *run_id, **set, *failed, *to, *item, *output, *progress, *text;
-    int64_t limit, partitions, replication, wait_ms, abandon_ms;
+    int64_t limit, partitions, replication, wait_ms, abandon_ms, takeover_ms;
     bool replace_run, accept_failed, detach, yes;
     /* process */
     char *config, *log_level, *log_format;

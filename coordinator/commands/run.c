@@ -50,6 +50,7 @@ static void interrupted(struct live *l)
         submit_abort(l->submit, 128 + l->signal, &err);
         return;
     }
+    live_say_left(l);
     progress_free(l->progress);
     l->progress = NULL;
     if (l->record != NULL) {

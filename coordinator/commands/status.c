@@ -16,8 +16,11 @@ static const char *next_of(const struct track *t, const char *flags, char *out, 
                  fold_over_tolerance(f) ? "held, having failed more than it tolerates" : "consolidated");
     else if (f->phase == RUN_HELD)
         snprintf(out, size, "nothing by itself: `bqfleet finish %s --accept-failed%s` or `bqfleet cancel %s%s`", run, flags, run, flags);
+    else if (!fold_settled(f) && track_submitter_left(t))
+        snprintf(out, size, "a coordinator (watch or serve) runs its consolidation, at once: its submitter has left");
     else if (!fold_settled(f))
-        snprintf(out, size, "a coordinator (watch or serve) runs its consolidation, within %d s of being there", WAIT_SECOND_COORDINATOR / 1000 + 10);
+        snprintf(out, size, "its submitter (%s) runs its consolidation, or another coordinator (watch or serve) once it was there for %d s",
+                 track_record(t)->by, WAIT_SECOND_COORDINATOR / 3 * 4 / 1000);
     else
         out[0] = '\0';
     return out;

@@ -57,7 +57,7 @@ static void every_type_survives_the_wire(void **state)
     struct seal_end ends[] = {{0, 500}, {3, 12345678}};
     const char *loads[] = {"abcdefghij-000001", "abcdefghij-000002"};
     const struct log_msg all[] = {
-        {.type = LOGM_ALIVE, .published = 77},
+        {.type = LOGM_ALIVE, .published = 77}, {.type = LOGM_ALIVE, .published = 78, .left = true},
         {.type = LOGM_SEAL, .items = 100, .ends = ends, .end_count = 2},
         {.type = LOGM_CUT, .cut = 4, .shard = "abcdefghij", .loads = loads, .load_count = 2},
         {.type = LOGM_PAUSE}, {.type = LOGM_RESUME}, {.type = LOGM_ACCEPT, .by = "me"},

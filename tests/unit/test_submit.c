@@ -338,6 +338,63 @@ static void an_interrupted_submission_is_cancelled(void **state)
     record_free(r);
 }
 
+static bool record_is_out(void *arg)
+{
+    return outbox_waiting(((struct submitter *)arg)->outbox) > 0;
+}
+
+static void interrupt(struct stage *s, struct submitter *x)
+{
+    struct error err;
+    STAGE_WAIT(s, record_is_out, x);
+    error_set(&err, ERR_FATAL, 0, "interrupted");
+    submit_abort(x->submit, 130, &err);
+    STAGE_WAIT(s, over, x);
+    assert_true(x->failed && !x->opened);
+    assert_int_equal(x->code, 130);
+}
+
+/* Nobody else is there to end it. */
+static void interrupted_while_its_record_is_on_its_way_the_batch_has_its_name_again(void **state)
+{
+    struct stage *s = *state;
+    struct submitter x, y;
+    struct record *r = stage_record(s, "first", "batch"), *second = stage_record(s, "second", "batch");
+    start(&x, s, r, 3, false);
+    interrupt(s, &x);
+    leave(&x);
+    assert_int_equal(stage_logged(s, r, LOGM_CANCEL), 1);
+    start(&y, s, second, 3, false);
+    STAGE_WAIT(s, over, &y);
+    assert_true(y.sealed);
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(coordinator_watch(y.coordinator)), "first");
+    assert_string_equal(doc_str(known->end, "end", ""), "cancelled");
+    leave(&y);
+    record_free(r);
+    record_free(second);
+}
+
+/* The record of the other one lies before ours, and its log is the one that a cancel would go to. */
+static void interrupted_it_never_ends_the_run_of_another_that_has_the_same_id(void **state)
+{
+    struct stage *s = *state;
+    struct submitter x, y;
+    struct record *r = stage_record(s, "same", "batch"), *again = stage_record(s, "same", "batch");
+    start(&x, s, r, 3, false);
+    start(&y, s, again, 3, false);
+    STAGE_WAIT(s, record_is_out, &x);
+    interrupt(s, &y);
+    STAGE_WAIT(s, over, &x);
+    stage_sleep(s, 1000);
+    assert_true(x.sealed);
+    assert_int_equal(stage_logged(s, r, LOGM_CANCEL), 0);
+    assert_int_equal(catalog_find(catalog_watch_runs(coordinator_watch(x.coordinator)), "same")->standing, STANDING_OPEN);
+    leave(&x);
+    leave(&y);
+    record_free(r);
+    record_free(again);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, stage_open, stage_close)
 int main(void)
 {
@@ -354,6 +411,8 @@ int main(void)
         T(a_source_that_breaks_cancels_the_run),
         T(a_submitter_that_waits_for_its_source_says_that_it_lives),
         T(an_interrupted_submission_is_cancelled),
+        T(interrupted_while_its_record_is_on_its_way_the_batch_has_its_name_again),
+        T(interrupted_it_never_ends_the_run_of_another_that_has_the_same_id),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

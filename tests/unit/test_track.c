@@ -140,6 +140,69 @@ static void a_second_coordinator_leaves_the_first_its_time(void **state)
     record_free(r);
 }
 
+/* Its submitter was killed in a run with increments: once is enough to wait for it. */
+static void a_second_coordinator_that_had_to_take_over_waits_no_longer(void **state)
+{
+    struct stage *s = *state;
+    struct record *r = begin(s);
+    r->every_ms = 1000;
+    stage_publish(s, r);
+    struct process second;
+    process_start(&second, s, r, TRACK_SECOND);
+    stage_load(s, r, 0, 3, 1);
+    stage_sleep(s, WAIT_SECOND_COORDINATOR / 3 * 4 + 5000);
+    assert_target(s, 3);
+    stage_load(s, r, 3, 3, 1);
+    stage_sleep(s, 5000);
+    assert_target(s, 6);
+    stage_load(s, r, 6, 3, 1);
+    stage_seal(s, r, 9);
+    stage_sleep(s, 5000);
+    assert_true(process_done(&second));
+    assert_target(s, 9);
+    process_kill(&second);
+    record_free(r);
+}
+
+static void one_that_found_the_firsts_job_goes_on_waiting(void **state)
+{
+    struct stage *s = *state;
+    struct record *r = begin(s);
+    r->every_ms = 1000;
+    stage_publish(s, r);
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_cut_", .kind = BQMODEL_JOB_SLOW, .ms = 100000});
+    struct process first, second;
+    process_start(&first, s, r, TRACK_FIRST);
+    process_start(&second, s, r, TRACK_SECOND);
+    stage_load(s, r, 0, 3, 1);
+    stage_sleep(s, 90000);
+    process_kill(&first);
+    stage_load(s, r, 3, 3, 1);
+    stage_sleep(s, 25000);
+    assert_target(s, 3); /* the second one has said how the first's job ended */
+    stage_sleep(s, 30000);
+    assert_target(s, 6);
+    process_kill(&second);
+    record_free(r);
+}
+
+static void where_the_submitter_says_that_it_leaves_nobody_waits_for_it(void **state)
+{
+    struct stage *s = *state;
+    struct record *r = begin(s);
+    stage_publish(s, r);
+    struct process second;
+    process_start(&second, s, r, TRACK_SECOND);
+    stage_load(s, r, 0, 3, 1);
+    stage_say(s, r, (struct log_msg){.type = LOGM_ALIVE, .published = 3, .left = true});
+    stage_seal(s, r, 3);
+    stage_sleep(s, 5000);
+    assert_true(process_done(&second));
+    assert_target(s, 3);
+    process_kill(&second);
+    record_free(r);
+}
+
 static bool cut_inserted(void *arg)
 {
     struct stage *s = arg;
@@ -417,6 +480,9 @@ int main(void)
         T(replacing_with_nothing_empties_the_target),
         T(two_that_act_at_once_have_one_effect),
         T(a_second_coordinator_leaves_the_first_its_time),
+        T(a_second_coordinator_that_had_to_take_over_waits_no_longer),
+        T(one_that_found_the_firsts_job_goes_on_waiting),
+        T(where_the_submitter_says_that_it_leaves_nobody_waits_for_it),
         T(a_coordinator_killed_between_job_and_outcome_is_replaced_by_the_next),
         T(a_held_run_writes_nothing_until_it_is_accepted),
         T(a_cancelled_run_writes_nothing_and_leaves_nothing),
