@@ -1,5 +1,9 @@
 #include "common/base/json.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include "common/base/utf8.h"
 
 /* --- scanning ---------------------------------------------------------------------------------------------------------------------------- */
@@ -29,29 +33,106 @@ static int skip_string(struct json_scan *s)
     return 0;
 }
 
+/* Sixty-four bytes as bits: where the quotes, the backslashes and the brackets are. */
+struct block { uint64_t quotes, slashes, opens, closes; };
+
+#ifdef __SSE2__
+static uint64_t equal(__m128i v, char c)
+{
+    return (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(c)));
+}
+
+static void quarter(struct block *b, const char *p, int i)
+{
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
+    __m128i folded = _mm_or_si128(v, _mm_set1_epi8(0x20)); /* [ and { differ by this bit, and so do ] and } */
+    b->quotes |= equal(v, '"') << (16 * i);
+    b->slashes |= equal(v, '\\') << (16 * i);
+    b->opens |= equal(folded, '{') << (16 * i);
+    b->closes |= equal(folded, '}') << (16 * i);
+}
+
+static struct block block_of(const char *p)
+{
+    struct block b = {0};
+    quarter(&b, p, 0);
+    quarter(&b, p, 1);
+    quarter(&b, p, 2);
+    quarter(&b, p, 3);
+    return b;
+}
+#else
+static struct block block_of(const char *p)
+{
+    struct block b = {0};
+    for (int i = 0; i < 64; i++) {
+        uint64_t bit = UINT64_C(1) << i;
+        b.quotes |= p[i] == '"' ? bit : 0;
+        b.slashes |= p[i] == '\\' ? bit : 0;
+        b.opens |= p[i] == '{' || p[i] == '[' ? bit : 0;
+        b.closes |= p[i] == '}' || p[i] == ']' ? bit : 0;
+    }
+    return b;
+}
+#endif
+
+/* The bytes that a backslash before them escapes. *carry: whether the first one is, and then whether the next block's is. */
+static uint64_t escaped(uint64_t slashes, uint64_t *carry)
+{
+    uint64_t found = *carry;
+    slashes &= ~*carry;
+    *carry = 0;
+    while (slashes != 0) {
+        uint64_t slash = slashes & (0 - slashes);
+        found |= slash << 1;
+        *carry |= slash >> 63;
+        slashes &= ~(slash | slash << 1);
+    }
+    return found;
+}
+
+/* Each bit is whether an odd number of bits are set up to it: from quotes, what lies between them. */
+static uint64_t odd_up_to(uint64_t bits)
+{
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    return bits ^ bits << 32;
+}
+
+/* Behind the bracket that brings the depth to zero; NULL: it is not in this block. */
+static const char *nesting_ends(const char *p, uint64_t opens, uint64_t closes, int64_t *depth)
+{
+    for (uint64_t both = opens | closes; both != 0; both &= both - 1) {
+        *depth += opens & both & (0 - both) ? 1 : -1;
+        if (*depth == 0)
+            return p + __builtin_ctzll(both) + 1;
+    }
+    return NULL;
+}
+
+/* At an opening bracket. In blocks, for this is how every row is delimited. */
 static int skip_nested(struct json_scan *s)
 {
+    uint64_t carry = 0, inside = 0; /* inside: all ones when the block begins in a string */
     int64_t depth = 0;
-    while (s->p < s->end) {
-        switch (*s->p) {
-        case '"':
-            if (skip_string(s) != 0)
-                return -1;
-            continue;
-        case '{': case '[':
-            depth++;
-            break;
-        case '}': case ']':
-            if (--depth == 0) {
-                s->p++;
-                return 0;
-            }
-            break;
-        default:
-            break;
+    for (const char *p = s->p; p < s->end; p += 64) {
+        char last[64] = {0};
+        if (s->end - p < 64)
+            memcpy(last, p, (size_t)(s->end - p));
+        struct block b = block_of(s->end - p < 64 ? last : p);
+        uint64_t quotes = b.quotes & ~(b.slashes != 0 || carry != 0 ? escaped(b.slashes, &carry) : 0);
+        uint64_t text = odd_up_to(quotes) ^ inside;
+        inside = 0 - (text >> 63);
+        const char *end = nesting_ends(p, b.opens & ~text, b.closes & ~text, &depth);
+        if (end != NULL) {
+            s->p = end;
+            return 0;
         }
-        s->p++;
     }
+    s->p = s->end;
     return -1;
 }
 

@@ -94,6 +94,59 @@ static void broken_objects_are_none(void **state)
     }
 }
 
+/* As one would write it down first: byte by byte. */
+static const char *nesting_ends(const char *p, const char *end)
+{
+    int64_t depth = 0;
+    for (bool text = false; p < end; p++) {
+        if (text && *p == '\\')
+            p++;
+        else if (*p == '"')
+            text = !text;
+        else if (!text && (*p == '{' || *p == '['))
+            depth++;
+        else if (!text && (*p == '}' || *p == ']') && --depth == 0)
+            return p + 1;
+    }
+    return NULL;
+}
+
+/* Quotes, backslashes and brackets in any order, so that each falls on each side of a block's edge. */
+static void a_nested_value_ends_where_it_does_byte_by_byte(void **state)
+{
+    (void)state;
+    static const char letters[] = "{}[]\"\"\\\\ab,:{}";
+    uint32_t r = 1;
+    for (int round = 0; round < 200000; round++) {
+        char text[300];
+        size_t n = 1 + (r = r * 1664525U + 1013904223U) / 16 % (sizeof(text) - 1);
+        size_t plain = r >> 28; /* of 16: how much of it is ordinary */
+        text[0] = round & 1 ? '{' : '[';
+        for (size_t i = 1; i < n; i++) {
+            r = r * 1664525U + 1013904223U;
+            text[i] = (r >> 12) % 16 < plain ? 'x' : letters[(r >> 16) % (sizeof(letters) - 1)];
+        }
+        bool escape_outside = false;
+        for (size_t i = 0, quotes = 0; i < n; i++) { /* no JSON: what it means there does not matter */
+            if (text[i] == '\\' && quotes % 2 == 0)
+                escape_outside = true;
+            else if (text[i] == '\\')
+                i++;
+            else
+                quotes += text[i] == '"';
+        }
+        if (escape_outside)
+            continue;
+        AUTO(free_ptr) char *exact = xmemdup(text, n); /* the sanitizer sees a read behind it */
+        struct json_scan s = json_scan_of(exact, n);
+        struct span value;
+        const char *end = nesting_ends(exact, exact + n);
+        assert_int_equal(json_value(&s, &value), end ? 0 : -1);
+        if (end != NULL)
+            assert_ptr_equal(s.p, end);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -102,6 +155,7 @@ int main(void)
         cmocka_unit_test(escapes_are_read_and_bad_ones_refused),
         cmocka_unit_test(members_are_taken_in_turn),
         cmocka_unit_test(broken_objects_are_none),
+        cmocka_unit_test(a_nested_value_ends_where_it_does_byte_by_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
