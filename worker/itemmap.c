@@ -2,11 +2,10 @@
 
 #include "worker/core.h"
 
-/* Neighbouring indices go to neighbouring slots: items come in blocks, and so do their lookups. */
+/* By the golden ratio: indices that follow each other, or each other by a stride, as a partition's do, come to lie as far apart as they can. */
 static size_t home(const struct itemmap *m, int64_t index)
 {
-    uint64_t block = (uint64_t)index >> 6;
-    return (size_t)((block * UINT64_C(0x9e3779b97f4a7c15) >> 20) + ((uint64_t)index & 63)) & (m->cap - 1);
+    return (size_t)((uint64_t)index * UINT64_C(0x9e3779b97f4a7c15) >> m->shift);
 }
 
 struct item *itemmap_find(const struct itemmap *m, int64_t index)
@@ -33,6 +32,7 @@ static void grow(struct itemmap *m)
     struct item **old = m->slots;
     size_t old_cap = m->cap;
     m->cap = old_cap ? old_cap * 2 : 256;
+    m->shift = 64 - __builtin_ctzll(m->cap);
     m->slots = xcalloc(m->cap, sizeof(*m->slots));
     for (size_t i = 0; i < old_cap; i++)
         if (old[i] != NULL)

@@ -5,7 +5,7 @@
 
 /* The unfinished items of a run by their index: open addressing, so that an item costs no allocation of its own here. */
 struct item;
-struct itemmap { struct item **slots; size_t cap, count; }; /* cap: a power of two, or 0 */
+struct itemmap { struct item **slots; size_t cap, count; int shift; }; /* cap: a power of two, or 0 */
 
 struct item *itemmap_find(const struct itemmap *, int64_t index);
 void itemmap_add(struct itemmap *, struct item *); /* none of that index may be in it */
