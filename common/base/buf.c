@@ -85,6 +85,18 @@ void buf_xprintf(struct buf *b, const char *fmt, ...)
     within(rc, b);
 }
 
+void buf_xint(struct buf *b, int64_t v)
+{
+    char digits[20], *p = digits + sizeof(digits);
+    uint64_t n = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    if (v < 0)
+        *--p = '-';
+    buf_xadd(b, p, (size_t)(digits + sizeof(digits) - p));
+}
+
 void buf_consume(struct buf *b, size_t n)
 {
     assert(n <= b->len);

@@ -25,6 +25,7 @@ char *buf_reserve(struct buf *, size_t n) MUST_CHECK;
 void buf_xadd(struct buf *, const void *p, size_t n);
 void buf_xputs(struct buf *, const char *s);
 void buf_xprintf(struct buf *, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void buf_xint(struct buf *, int64_t); /* in decimal: what is written for each item or row is not printed */
 /* Drops the first n bytes. */
 void buf_consume(struct buf *, size_t n);
 void buf_clear(struct buf *); /* keeps the memory */

@@ -281,6 +281,8 @@ const char *value_struct(struct scan *s, const struct column *c, const char *p)
 
 /* ---- One row ---- */
 
+#define TAIL_MAX 96 /* bytes of our own columns */
+
 static char *put_text(char *at, const char *text, size_t len)
 {
     memcpy(at, text, len);
@@ -318,7 +320,7 @@ static const char *walk(struct scan *s, const char *row, size_t len, int64_t ite
     while (++p < s->end)
         if (*p != ' ' && *p != '\t' && *p != '\r' && *p != '\n')
             return scan_syntax(s, p, "the end of the row");
-    char tail[96], *at = tail;
+    char tail[TAIL_MAX], *at = tail;
     if (!empty)
         *at++ = ',';
     at = put_text(at, "\"" OURS "item\":", sizeof("\"" OURS "item\":") - 1);
@@ -362,6 +364,8 @@ int rowcheck_add(struct rowcheck *rc, const char *row, size_t len, int64_t item,
     s.partition = 0;
     s.path[0] = s.what[0] = '\0';
     size_t start = out->len;
+    const char *room = buf_reserve(out, len + TAIL_MAX); /* mostly one allocation; near the ceiling, what is written may fit all the same */
+    (void)room;
     if (walk(&s, row, len, item, row_number) == NULL) {
         take_back(out, start);
         if (s.path[0] != '\0')

@@ -91,6 +91,8 @@ enum answer_error answer_error(struct span error, char **text)
 
 /* --- writing -------------------------------------------------------------------------------------------------------------------------------- */
 
+#define PUT(out, text) buf_xadd(out, text, sizeof(text) - 1)
+
 static void put_doc(struct buf *out, const doc *d)
 {
     if (d == NULL) {
@@ -117,11 +119,17 @@ void proto_hello(struct buf *out, const struct record *r)
 
 void proto_item(struct buf *out, const struct item *i, int64_t deadline_ms)
 {
-    buf_xprintf(out, "{\"item\":%" PRId64 ",\"key\":", i->index);
+    PUT(out, "{\"item\":");
+    buf_xint(out, i->index);
+    PUT(out, ",\"key\":");
     json_put_string(out, item_key(i), i->key_len);
-    buf_xprintf(out, ",\"attempt\":%" PRId64 ",\"deadline_ms\":%" PRId64 ",\"payload\":", i->attempts + 1, deadline_ms);
+    PUT(out, ",\"attempt\":");
+    buf_xint(out, i->attempts + 1);
+    PUT(out, ",\"deadline_ms\":");
+    buf_xint(out, deadline_ms);
+    PUT(out, ",\"payload\":");
     if (i->payload_len == 0) {
-        buf_xputs(out, "null");
+        PUT(out, "null");
     } else {
         /* A line is a message: breaks between the payload's tokens (inside strings JSON allows none) become spaces. */
         size_t from = out->len;
@@ -129,5 +137,5 @@ void proto_item(struct buf *out, const struct item *i, int64_t deadline_ms)
         for (char *p = out->data + from, *end = out->data + out->len; (p = memchr(p, '\n', (size_t)(end - p))) != NULL;)
             *p++ = ' ';
     }
-    buf_xputs(out, "}\n");
+    PUT(out, "}\n");
 }
