@@ -123,6 +123,7 @@ void kafka_offer_retry(void *arg)
 
 void kafka_group_give_up(struct kafka_group *g, bool lost)
 {
+    kafka_batch_drop(g);
     g->revoking = true;
     g->revoke_lost = lost;
     for (int32_t p = 0; p < g->slot_count; p++)

@@ -3,6 +3,7 @@
 /* Settings of librdkafka: ours, then the user's; and the versions that are known to break. */
 
 #define DEFAULT_PREFETCH (INT64_C(8) * 1024 * 1024) /* bytes */
+#define MESSAGE_OVERHEAD 512 /* bytes that a message in the local queue takes beside its own, which librdkafka does not count; so messages are counted, too */
 
 static const struct kafka_pair common[] = {
     {"log.queue", "true"}, /* logs come on the loop as well */
@@ -89,8 +90,10 @@ static int set_own(struct bus_kafka *k, rd_kafka_conf_t *conf, enum kafka_role r
 {
     char kbytes[32];
     snprintf(kbytes, sizeof(kbytes), "%" PRId64, i64_max(256, k->prefetch_bytes / 1024));
+    char messages[32];
+    snprintf(messages, sizeof(messages), "%" PRId64, i64_max(1000, k->prefetch_bytes / MESSAGE_OVERHEAD));
     const struct kafka_pair given[] = {{"bootstrap.servers", k->brokers}, {"client.id", k->client_id}, {NULL, NULL}};
-    const struct kafka_pair prefetch[] = {{"queued.max.messages.kbytes", kbytes}, {NULL, NULL}};
+    const struct kafka_pair prefetch[] = {{"queued.max.messages.kbytes", kbytes}, {"queued.min.messages", messages}, {NULL, NULL}};
     if (set_all(conf, given, err) < 0 || set_all(conf, common, err) < 0 || set_all(conf, by_role[role], err) < 0)
         return -1;
     if (role == KAFKA_MEMBER && set_all(conf, prefetch, err) < 0)

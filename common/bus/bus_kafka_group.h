@@ -12,11 +12,17 @@ struct kafka_slot {
 
 /* Whether the fetcher sleeps over a queue that runs empty; see bus_kafka_nudge.c. */
 struct kafka_nudge {
-    size_t height;   /* of the local queue since the last nudge, in messages */
+    int64_t full_messages, full_bytes; /* of the local queue: it may have been full from here on; 0: librdkafka needs no nudges */
+    int64_t height;                    /* of the local queue since the last nudge, in messages */
+    int64_t average;                   /* bytes of a message's value, lately */
     int64_t last_us;
-    uint64_t seen;
+    int until_look;                    /* messages */
     bool running;
 };
+
+/* Taken from the local queue many at a time, and told one at a time. */
+#define KAFKA_BATCH 256
+struct kafka_batch { rd_kafka_message_t *v[KAFKA_BATCH]; ssize_t at, end; };
 
 struct kafka_group {
     struct kafka_handle handle; /* first: librdkafka's opaque is both */
@@ -41,6 +47,7 @@ struct kafka_group {
     rd_kafka_topic_partition_list_t *last; /* what is committed there goes out together */
     struct kafka_commit *last_waits;
 
+    struct kafka_batch batch;
     struct kafka_nudge nudge;
 
     struct timer *grace;        /* set when the topic was said not to exist */
@@ -70,8 +77,12 @@ void kafka_group_give_up(struct kafka_group *, bool lost);
 void kafka_offer_drop(struct kafka_group *);
 void kafka_offer_retry(void *group);
 
+/* Messages that were taken and not told are forgotten. */
+void kafka_batch_drop(struct kafka_group *);
+
+void kafka_nudge_init(struct kafka_group *);
 /* To be called with every message. */
-void kafka_nudge_look(struct kafka_group *);
+void kafka_nudge_look(struct kafka_group *, size_t value_len);
 
 /* Sends what give_up gathered; not waited for. */
 void kafka_commit_last(struct kafka_group *);

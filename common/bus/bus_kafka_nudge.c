@@ -3,13 +3,13 @@
 /*
  * Before it knew fetch.queue.backoff.ms, librdkafka slept for up to a second after its local queue had been full, even when the queue ran
  * empty meanwhile: a consumer a little slower than the broker then got one queue a second. Any request wakes the sleeping thread of a
- * broker, so when the queue has fallen to half of its height since the last look, the helper asks the brokers of our partitions for
- * the ends of their logs and throws the answer away. A fast consumer's queue is never high, a slow one's never falls so far.
+ * broker, so when the queue may have been full since the last look and has fallen, the helper asks the brokers of our partitions for
+ * the ends of their logs and throws the answer away. A fast consumer's queue is never full; a slow one's falls by an eighth of it at a time.
  */
 
 #define LOOK_EVERY 64              /* messages */
-#define HIGH 1000                  /* messages in the queue that are worth it */
-#define NUDGE_EVERY_US 10000
+#define LOOK_LARGE 65536           /* bytes of a message that is looked at by itself */
+#define NUDGE_EVERY_US 5000
 #define NUDGE_MS 1000              /* longest wait for the answer */
 
 struct nudge_job {
@@ -18,6 +18,22 @@ struct nudge_job {
     rd_kafka_t *rk;
     rd_kafka_topic_partition_list_t *list;
 };
+
+static int64_t number_of(const struct kafka_group *g, const char *property)
+{
+    char text[32];
+    size_t size = sizeof(text);
+    return rd_kafka_conf_get(rd_kafka_conf(g->handle.rk), property, text, &size) == RD_KAFKA_CONF_OK ? strtoll(text, NULL, 10) : 0;
+}
+
+/* Half of what librdkafka calls full: sizes are estimates. */
+void kafka_nudge_init(struct kafka_group *g)
+{
+    if (g->handle.kafka->fetch_backoff_known)
+        return;
+    g->nudge.full_messages = i64_max(1, number_of(g, "queued.min.messages") / 2);
+    g->nudge.full_bytes = number_of(g, "queued.max.messages.kbytes") * 1024 / 2;
+}
 
 static void run_nudge(struct kafka_job *base)
 {
@@ -50,15 +66,22 @@ static void nudge(struct kafka_group *g)
     kafka_helper_give(g->handle.kafka, &job->job, false);
 }
 
-void kafka_nudge_look(struct kafka_group *g)
+static bool has_been_full(const struct kafka_nudge *n)
+{
+    return n->height >= n->full_messages || n->height * n->average >= n->full_bytes;
+}
+
+void kafka_nudge_look(struct kafka_group *g, size_t value_len)
 {
     struct kafka_nudge *n = &g->nudge;
-    if (g->handle.kafka->fetch_backoff_known || ++n->seen % LOOK_EVERY != 0)
+    if (n->full_messages == 0 || (--n->until_look > 0 && value_len < LOOK_LARGE))
         return;
-    size_t length = rd_kafka_queue_length(g->messages);
-    n->height = size_max(n->height, length);
+    n->until_look = LOOK_EVERY;
+    n->average += ((int64_t)value_len - n->average) / 8;
+    int64_t length = (int64_t)rd_kafka_queue_length(g->messages) + (g->batch.end - g->batch.at);
+    n->height = i64_max(n->height, length);
     int64_t now_us = loop_now_us(g->handle.kafka->loop);
-    if (n->height < HIGH || length > n->height / 2 || n->running || now_us - n->last_us < NUDGE_EVERY_US)
+    if (!has_been_full(n) || length > n->height - n->height / 8 || n->running || now_us - n->last_us < NUDGE_EVERY_US)
         return;
     n->last_us = now_us;
     n->height = length;

@@ -12,6 +12,7 @@
 #define REBUILD_PAUSE_US US_PER_S   /* between two producers */
 #define REAP_EVERY_US 50000
 #define REAP_US (10 * US_PER_S)     /* longest wait for a broken producer to give its messages back */
+#define LOOK_UP_MS 2000             /* longest wait for the partitions of a topic that is new to a producer */
 
 /* A message that has no acknowledgement yet. */
 struct kafka_wait {
@@ -20,8 +21,16 @@ struct kafka_wait {
     union { LIST_ENTRY(kafka_wait) link; struct kafka_wait *spare; } u;
 };
 
+/* A topic that this producer has published to. */
+struct topic_used {
+    char *name;
+    rd_kafka_topic_t *topic;
+    SLIST_ENTRY(topic_used) link;
+};
+
 struct kafka_producer {
     struct kafka_handle handle; /* first: librdkafka's opaque is both */
+    SLIST_HEAD(, topic_used) topics; /* a handful; the last one first */
     LIST_HEAD(, kafka_wait) waits;
     int64_t count;              /* of waits */
     int acked;                  /* in this wake */
@@ -91,13 +100,72 @@ static bool producer_drain(struct kafka_handle *h)
     return p->acked >= ACKS_A_WAKE;
 }
 
+/* --- topics ---------------------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * By itself librdkafka looks a new topic's partitions up at the next tick of a timer of a second, and the first message waits for that; so the helper
+ * asks at once.
+ */
+struct look_up_job { struct kafka_job job; rd_kafka_t *rk; rd_kafka_topic_t *topic; };
+
+static void run_look_up(struct kafka_job *base)
+{
+    struct look_up_job *job = (struct look_up_job *)base;
+    const struct rd_kafka_metadata *found = NULL;
+    if (rd_kafka_metadata(job->rk, 0, job->topic, &found, LOOK_UP_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        rd_kafka_metadata_destroy(found);
+}
+
+static void end_look_up(struct kafka_job *base)
+{
+    free(base);
+}
+
+/* NULL: librdkafka does not take the name. */
+static rd_kafka_topic_t *topic_of(struct kafka_producer *p, const char *name)
+{
+    struct topic_used *t = SLIST_FIRST(&p->topics);
+    if (t != NULL && strcmp(t->name, name) == 0)
+        return t->topic;
+    SLIST_FOREACH(t, &p->topics, link)
+        if (strcmp(t->name, name) == 0)
+            break;
+    if (t != NULL) {
+        SLIST_REMOVE(&p->topics, t, topic_used, link);
+    } else {
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(p->handle.rk, name, NULL);
+        if (topic == NULL)
+            return NULL;
+        t = xcalloc(1, sizeof(*t));
+        *t = (struct topic_used){.name = xstrdup(name), .topic = topic};
+        struct look_up_job *job = xcalloc(1, sizeof(*job));
+        *job = (struct look_up_job){.job = {.run = run_look_up, .done = end_look_up, .drop = end_look_up}, .rk = p->handle.rk, .topic = topic};
+        kafka_helper_give(p->handle.kafka, &job->job, false);
+    }
+    SLIST_INSERT_HEAD(&p->topics, t, link);
+    return t->topic;
+}
+
+/* With the client's own end: the helper may be looking one up until then. */
+static void handle_end(struct kafka_producer *p)
+{
+    struct topic_used *t;
+    while ((t = SLIST_FIRST(&p->topics)) != NULL) {
+        SLIST_REMOVE_HEAD(&p->topics, link);
+        rd_kafka_topic_destroy(t->topic);
+        free(t->name);
+        free(t);
+    }
+    kafka_handle_destroy(&p->handle);
+}
+
 /* --- a broken one ------------------------------------------------------------------------------------------------------------------------ */
 
 struct destroy_job { struct kafka_job job; struct kafka_producer *producer; };
 
 static void run_destroy(struct kafka_job *job)
 {
-    kafka_handle_destroy(&((struct destroy_job *)job)->producer->handle);
+    handle_end(((struct destroy_job *)job)->producer);
 }
 
 static void end_destroy(struct kafka_job *job)
@@ -165,6 +233,7 @@ static int producer_make(struct bus_kafka *k, struct error *err)
     p->handle.drain = producer_drain;
     p->handle.fatal = producer_fatal;
     LIST_INIT(&p->waits);
+    SLIST_INIT(&p->topics);
     if (kafka_handle_open(&p->handle, k, KAFKA_PRODUCER, NULL, err) < 0) {
         free(p);
         return -1;
@@ -190,10 +259,13 @@ static struct kafka_wait *wait_new(struct kafka_producer *p, bus_ack_cb *cb, voi
     return w;
 }
 
-static rd_kafka_resp_err_t produce(rd_kafka_t *rk, const struct bus_out *out, void *opaque)
+static rd_kafka_resp_err_t produce(struct kafka_producer *p, const struct bus_out *out, void *opaque)
 {
+    rd_kafka_topic_t *topic = topic_of(p, out->topic);
+    if (topic == NULL)
+        return rd_kafka_last_error();
     rd_kafka_vu_t vus[7] = {
-        {.vtype = RD_KAFKA_VTYPE_TOPIC, .u.cstr = out->topic},
+        {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = topic},
         {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = out->partition < 0 ? RD_KAFKA_PARTITION_UA : out->partition},
         {.vtype = RD_KAFKA_VTYPE_VALUE, .u.mem = {(void *)(uintptr_t)out->value, out->value_len}},
         {.vtype = RD_KAFKA_VTYPE_KEY, .u.mem = {(void *)(uintptr_t)out->key, out->key_len}},
@@ -209,7 +281,7 @@ static rd_kafka_resp_err_t produce(rd_kafka_t *rk, const struct bus_out *out, vo
         vus[count].vtype = RD_KAFKA_VTYPE_HEADERS;
         vus[count++].u.headers = headers;
     }
-    rd_kafka_error_t *error = rd_kafka_produceva(rk, vus, count);
+    rd_kafka_error_t *error = rd_kafka_produceva(p->handle.rk, vus, count);
     if (error == NULL)
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_resp_err_t code = rd_kafka_error_code(error);
@@ -246,7 +318,7 @@ int kafka_publish(struct bus *b, const struct bus_out *out, bus_ack_cb *cb, void
         return -1;
     struct kafka_producer *p = k->producer;
     struct kafka_wait *w = wait_new(p, cb, arg);
-    rd_kafka_resp_err_t code = produce(p->handle.rk, out, w);
+    rd_kafka_resp_err_t code = produce(p, out, w);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
         return 0;
     w->cb = NULL;
@@ -275,7 +347,7 @@ static void producer_free(struct kafka_producer *p)
     kafka_handle_unwatch(&p->handle);
     give_back_rest(p);
     timer_free(p->reaper);
-    kafka_handle_destroy(&p->handle);
+    handle_end(p);
     free(p);
 }
 

@@ -352,6 +352,32 @@ static void what_is_assigned_during_a_pause_is_paused(void **state)
     member_leave(&m, true);
 }
 
+static void what_was_fetched_before_a_partition_was_given_up_is_not_told_when_it_is_back(void **state)
+{
+    struct bus_env *env = *state;
+    const char *topic = env_topic(env, 2), *group = env_name(env, "group");
+    env_publish(env, topic, -1, 0, 100);
+    struct member first = {.pause_every = 10}, second = {.paused = true};
+    member_join(&first, env, group, topic, NULL, 0);
+    WAIT_FOR(env, member_paused, &first); /* the other 90 are here already */
+    member_join(&second, env, group, topic, NULL, 0);
+    bus_group_pause(second.group);
+    struct trio both = {.m = {&first, &second}, .wanted = {1, 1}};
+    WAIT_FOR(env, trio_holds, &both);
+    member_leave(&second, true);
+    struct trio alone = {.m = {&first}, .wanted = {2}};
+    WAIT_FOR(env, trio_holds, &alone);
+    first.pause_every = 0;
+    first.paused = false;
+    first.wanted = 110; /* nothing was committed */
+    bus_group_resume(first.group);
+    WAIT_FOR(env, member_has_all, &first);
+    env_linger(env, 50000);
+    assert_int_equal(first.got, 110);
+    assert_int_equal(first.out_of_order, 0);
+    member_leave(&first, true);
+}
+
 /* --- static members --------------------------------------------------------------------------------------------------------------- */
 
 static void a_static_member_that_is_back_in_time_disturbs_nobody(void **state)
@@ -422,6 +448,7 @@ const struct CMUnitTest bus_suite[] = {
     cmocka_unit_test(the_message_that_pauses_is_the_last_one),
     cmocka_unit_test(after_resuming_the_next_offset_follows),
     cmocka_unit_test(what_is_assigned_during_a_pause_is_paused),
+    cmocka_unit_test(what_was_fetched_before_a_partition_was_given_up_is_not_told_when_it_is_back),
     cmocka_unit_test(a_static_member_that_is_back_in_time_disturbs_nobody),
     cmocka_unit_test(a_twin_of_the_same_name_fences_the_older_one),
     cmocka_unit_test(joining_an_unknown_topic_fails_in_the_end),
