@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "coordinator/foldshards.h"
 #include "coordinator/side.h"
 
 /*
@@ -11,8 +12,10 @@
  *   3. A's try 0 fails and both know: both insert try 1, one gets 409. Nobody inserts try 1 before try 0 is known to have failed.
  *   4. A cannot insert (a 403 of A's own): nothing is decided, B goes on. Only a job that failed decides, and giving up is one.
  *   5. Both write the outcome: the first in the log wins, they say the same.
+ *   6. A cannot do it at all (its text is too long, a staging table it folds is gone) and B, of another version, could: A gives up by a job under the cut's id,
+ *      and what stands there counts for both.
  */
-enum step { STEP_WAIT, STEP_LOOK, STEP_SIDE, STEP_JOB, STEP_PAUSE, STEP_SAY };
+enum step { STEP_WAIT, STEP_LOOK, STEP_FOLD, STEP_SIDE, STEP_JOB, STEP_PAUSE, STEP_SAY };
 
 struct consolidate {
     struct world world;
@@ -24,7 +27,9 @@ struct consolidate {
     int first_try, failures;
     bool nothing;            /* no job: the outcome is written at once */
     struct cut_text text;
-    struct error impossible; /* no version of ours can do it */
+    struct error impossible; /* it cannot be done: to be given up */
+    bool folded, beside;     /* the tables that the statement reads are filled */
+    struct foldshards *foldshards;
     struct side *side;
     struct bq_call *call;
     struct bq_job *job;
@@ -146,57 +151,92 @@ static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t 
     return n;
 }
 
+/* The statement, or what stands in its place when there can be none. */
 static void run_job(struct consolidate *c)
 {
     char base[JOB_BASE_SIZE];
     job_base_cut(base, c->record->run, c->cut);
     struct bq_label labels[64];
     size_t label_count = labels_of(c, labels, ARRAY_LEN(labels));
-    AUTO(free_ptr) char *sql = xstrndup(c->text.sql.data, c->text.sql.len);
-    AUTO(doc_free_auto) doc *configuration = bq_query_config(sql, doc_ref(c->text.params), c->record->max_bytes_billed);
+    bool gives_up = c->impossible.kind != ERR_NONE;
+    AUTO(free_ptr) char *sql = gives_up ? NULL : xstrndup(c->text.sql.data, c->text.sql.len);
+    AUTO(doc_free_auto) doc *configuration = gives_up ? NULL : bq_query_config(sql, doc_ref(c->text.params), c->record->max_bytes_billed);
     struct bq_job_spec spec = {.id_base = base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
-                               .first_try = c->first_try, .give_up_by_job = true, .on_inserted = on_inserted};
+                               .first_try = c->first_try, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
+                               .on_inserted = on_inserted};
     c->step = STEP_JOB;
     c->job = bq_job_start(c->world.bq, &spec, on_job, c);
+}
+
+static void go_on(struct consolidate *c);
+
+/* The tables that the statement reads beside or in place of the shards: err as of their jobs. */
+static void prepared(struct consolidate *c, struct error err, bool decided, const char *what)
+{
+    if (err.kind != ERR_NONE)
+        error_prefix(&err, "%s", what);
+    if (err.kind != ERR_NONE && !decided) {
+        if (for_good(&err))
+            err.kind = ERR_FATAL;
+        pause_after(c, &err);
+        return;
+    }
+    c->impossible = err;
+    go_on(c);
 }
 
 static void on_side(void *arg, const struct error *err, bool decided)
 {
     struct consolidate *c = arg;
+    c->beside = err == NULL;
+    prepared(c, err ? *err : ERROR_INIT, decided, "the list of loads cannot be written");
+}
+
+static void on_folded(void *arg, const struct error *err, bool decided)
+{
+    struct consolidate *c = arg;
     struct error copy = err ? *err : ERROR_INIT;
-    side_stop(c->side);
-    c->side = NULL;
-    if (err == NULL) {
-        run_job(c);
-    } else if (decided) {
-        error_prefix(&copy, "the list of loads could not be written");
-        say_failed(c, copy.text);
+    foldshards_stop(c->foldshards);
+    c->foldshards = NULL;
+    c->folded = err == NULL;
+    prepared(c, copy, decided, "the staging tables cannot be folded");
+}
+
+/* What is not there yet, in its order. */
+static void go_on(struct consolidate *c)
+{
+    if (c->impossible.kind == ERR_NONE && c->text.fold_count > 0 && !c->folded) {
+        c->step = STEP_FOLD;
+        c->foldshards = foldshards_start(&c->world, c->record, &c->text, on_folded, c);
+    } else if (c->impossible.kind == ERR_NONE && c->side != NULL && !c->beside) {
+        c->step = STEP_SIDE;
+        side_write(c->side);
     } else {
-        /* The rows of the side table were made from the fold at the start and are gone: begin again by the tracker's hand. */
-        give_up_here(c, &copy);
+        run_job(c);
     }
 }
 
+/* A job that is there and has not failed needs nothing made ready. */
 static void on_look(void *arg, const struct bq_answer *a)
 {
     struct consolidate *c = arg;
     c->call = NULL;
     c->took_over = c->until_ms > 0 && a->err == NULL && a->doc == NULL;
-    bool running = a->err == NULL && a->doc != NULL && strcmp(doc_str(a->doc, "status.state", ""), "DONE") != 0;
-    if (running) { /* whoever inserted it will say how it ended, unless it is gone by then */
+    const doc *job = a->err == NULL ? a->doc : NULL;
+    bool done = strcmp(doc_str(job, "status.state", ""), "DONE") == 0;
+    if (job != NULL && !done) /* whoever inserted it will say how it ended, unless it is gone by then */
         timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
-        return;
-    }
-    run_job(c);
+    else if (done && doc_type(doc_get(job, "status.errorResult")) != DOC_OBJECT)
+        run_job(c);
+    else
+        go_on(c);
 }
 
 static void turn(void *arg)
 {
     struct consolidate *c = arg;
-    if (c->impossible.kind != ERR_NONE) {
-        say_failed(c, c->impossible.text);
-    } else if (c->nothing) {
+    if (c->nothing) {
         struct log_msg m = {.ok = true, .rows = c->text.rows, .text = "nothing to write"};
         say(c, &m);
     } else if (c->step == STEP_WAIT || c->step == STEP_LOOK) {
@@ -206,24 +246,19 @@ static void turn(void *arg)
         c->step = STEP_LOOK;
         c->call = bq_job_get(c->world.bq, id, c->record->location[0] ? c->record->location : NULL, on_look, c);
     } else {
-        run_job(c);
+        go_on(c);
     }
 }
 
+/* Folding costs more than a look whether it is needed. */
 static void prepare(struct consolidate *c, const struct consolidate_options *o)
 {
-    struct bq_ref side;
-    bool beside = side_needed(&o->of) && c->record->mode != WRITE_NONE;
-    side_ref(c->record, c->cut, &side);
-    int rc = cut_text_make(&o->of, beside ? &side : NULL, &c->text, &c->impossible);
+    int rc = cut_text_make(&o->of, o->shards_at_once ? o->shards_at_once : LIMIT_SHARDS_PER_QUERY, &c->text, &c->impossible);
     c->nothing = rc == 1;
-    if (rc == 0 && beside) {
-        c->step = STEP_SIDE;
-        c->side = side_start(&c->world, &o->of, on_side, c);
-        return;
-    }
-    bool waits = rc == 0 && o->wait_ms > 0;
-    c->step = waits ? STEP_WAIT : STEP_JOB;
+    if (rc == 0 && c->text.beside)
+        c->side = side_new(&c->world, &o->of, &c->text, on_side, c);
+    bool waits = rc != 1 && o->wait_ms > 0;
+    c->step = waits ? STEP_WAIT : c->text.fold_count > 0 ? STEP_LOOK : STEP_JOB;
     timer_set(c->timer, waits ? o->wait_ms * US_PER_MS : 0);
 }
 
@@ -248,6 +283,7 @@ void consolidate_stop(struct consolidate *c)
 {
     if (c == NULL)
         return;
+    foldshards_stop(c->foldshards);
     side_stop(c->side);
     bq_call_cancel(c->call);
     bq_job_stop(c->job, false);
@@ -267,6 +303,9 @@ const char *consolidate_state(const struct consolidate *c, char *out, size_t siz
         break;
     case STEP_LOOK:
         snprintf(out, size, "consolidation: another coordinator's job is running");
+        break;
+    case STEP_FOLD:
+        foldshards_state(c->foldshards, out, size);
         break;
     case STEP_SIDE:
         snprintf(out, size, "consolidation: writing the list of loads");

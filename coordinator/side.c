@@ -5,38 +5,17 @@
 struct side {
     struct world world;
     const struct record *record;
-    int64_t cut;
-    struct bq_ref ref;
+    const struct cut_text *text;
+    bool full;               /* they did not fit: told on the next turn */
     struct buf rows;
     char digest[65];
     struct http_slice slice;
     struct bq_call *call;
     struct bq_job *job;
-    struct timer *timer;     /* when the rows did not fit: told on the next turn */
+    struct timer *timer;
     side_cb *cb;
     void *arg;
 };
-
-bool side_needed(const struct cut_of *of)
-{
-    int64_t loads = 0, exclusions = 0;
-    for (size_t k = 0; k <= of->adopted_count; k++) {
-        struct cut_part part = cut_part(of, k);
-        for (size_t i = 0; i < part.fold->load_count; i++)
-            if (part.fold->loads[i].cut == part.cut) {
-                loads++;
-                exclusions += (int64_t)part.fold->loads[i].exclusion_count;
-            }
-    }
-    return loads > LIMIT_PARAM_LOADS || exclusions > LIMIT_PARAM_LOADS;
-}
-
-void side_ref(const struct record *r, int64_t cut, struct bq_ref *out)
-{
-    char name[32]; /* in a shard's place among the run's tables, so that cleaning up finds it */
-    snprintf(name, sizeof(name), "side%06d", (int)(cut % 1000000));
-    record_shard_ref(r, name, out);
-}
 
 static int add_row(struct side *s, const char *kind, const char *load, int64_t number)
 {
@@ -80,12 +59,10 @@ static void on_job(void *arg, const struct bq_job_result *r)
 
 static void load(struct side *s)
 {
-    char base[JOB_BASE_SIZE];
-    job_base_side(base, s->record->run, s->cut);
     struct bq_label labels[] = {{"bqfleet_run", s->record->run}, {"bqfleet_kind", "side"}};
-    AUTO(doc_free_auto) doc *configuration = bq_load_config(&s->ref);
+    AUTO(doc_free_auto) doc *configuration = bq_load_config(&s->text->side);
     s->slice = (struct http_slice){.data = s->rows.data, .len = s->rows.len};
-    struct bq_job_spec spec = {.id_base = base, .location = s->record->location[0] ? s->record->location : NULL, .configuration = configuration,
+    struct bq_job_spec spec = {.id_base = s->text->side_base, .location = s->record->location[0] ? s->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = ARRAY_LEN(labels), .digest = s->digest,
                                .not_before_ms = s->record->created_ms, .media = &s->slice, .media_count = 1};
     s->job = bq_job_start(s->world.bq, &spec, on_job, s);
@@ -111,7 +88,7 @@ static void create(struct side *s)
     AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", fields);
     struct bq_label labels[STAGING_LABELS];
     record_staging_labels(s->record, labels);
-    struct bq_table_new t = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + EXPIRY_STAGING,
+    struct bq_table_new t = {.ref = &s->text->side, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + EXPIRY_STAGING,
                              .labels = labels, .label_count = STAGING_LABELS, .description = "Loads and exclusions of a bqfleet run's cut"};
     s->call = bq_table_create(s->world.bq, &t, on_table, s);
 }
@@ -124,20 +101,23 @@ static void too_many(void *arg)
     s->cb(s->arg, &err, true);
 }
 
-struct side *side_start(const struct world *world, const struct cut_of *of, side_cb *cb, void *arg)
+struct side *side_new(const struct world *world, const struct cut_of *of, const struct cut_text *text, side_cb *cb, void *arg)
 {
     struct side *s = xcalloc(1, sizeof(*s));
-    *s = (struct side){.world = *world, .record = of->record, .cut = of->cut->number, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
-    side_ref(of->record, s->cut, &s->ref);
-    if (add_rows(s, of) != 0) {
-        s->timer = timer_new(world->loop, too_many, s);
-        timer_set(s->timer, 0);
-        return s;
-    }
+    *s = (struct side){.world = *world, .record = of->record, .text = text, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
+    s->timer = timer_new(world->loop, too_many, s);
+    s->full = add_rows(s, of) != 0;
     sha256_hex(s->rows.data, s->rows.len, s->digest);
     s->digest[40] = '\0';
-    create(s);
     return s;
+}
+
+void side_write(struct side *s)
+{
+    if (s->full)
+        timer_set(s->timer, 0);
+    else
+        create(s);
 }
 
 void side_stop(struct side *s)

@@ -32,19 +32,6 @@ static void set_state(struct shard *s, enum shard_state to)
     s->state = to;
 }
 
-/* The target's schema and our three columns. */
-static doc *columns(const struct record *r)
-{
-    static const char *const names[] = {"bqfleet_item", "bqfleet_row", "bqfleet_load"}, *const types[] = {"INT64", "INT64", "STRING"};
-    doc *fields = doc_array();
-    const doc *own = doc_get(r->schema_doc, "fields");
-    for (size_t i = 0; i < doc_len(own); i++)
-        doc_add(fields, doc_copy(doc_at(own, i)));
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        doc_add(fields, doc_set_str(doc_set_str(doc_set_str(doc_object(), "name", names[i]), "type", types[i]), "mode", "REQUIRED"));
-    return doc_set(doc_object(), "fields", fields);
-}
-
 static void renewed(void *arg, const struct bq_answer *a)
 {
     struct shard *s = arg;
@@ -83,7 +70,7 @@ static void created(void *arg, const struct bq_answer *a)
 static void create(struct shard *s)
 {
     set_state(s, SHARD_CREATING);
-    AUTO(doc_free_auto) doc *schema = columns(s->run->record);
+    AUTO(doc_free_auto) doc *schema = record_shard_schema(s->run->record);
     struct bq_label labels[STAGING_LABELS];
     record_staging_labels(s->run->record, labels);
     struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, .labels = labels,

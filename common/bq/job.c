@@ -59,6 +59,8 @@ struct bq_job {
     int64_t results_at_ms;
     char wait_text[64];            /* what is waited for, and until when */
     struct error why;              /* the failure that is being given up on, or waited for */
+    bool only_gives_up;
+    struct error given_up;         /* then: why */
     bq_job_cb *cb;
     void *arg;
 };
@@ -417,6 +419,13 @@ static void send_give_up(struct bq_job *j)
     buf_free(&sql);
 }
 
+/* An insert of nothing but a failure. What it meets under its id counts, and once that is known to have failed, the next id is tried, as for any job. */
+static void send_given_up(struct bq_job *j)
+{
+    j->why = j->given_up;
+    send_give_up(j);
+}
+
 /* The only place where the step changes. */
 static void enter(struct bq_job *j, enum step to)
 {
@@ -424,7 +433,7 @@ static void enter(struct bq_job *j, enum step to)
     log_debug("job %s: %s to %s", j->job_id, step_names[j->step], step_names[to]);
     j->step = to;
     switch (to) {
-    case STEP_INSERT: send_insert(j); break;
+    case STEP_INSERT: j->only_gives_up ? send_given_up(j) : send_insert(j); break;
     case STEP_READ: j->call = bq_job_get(j->bq, j->job_id, j->location, read_answer, j); break;
     case STEP_RESULTS: send_results(j); break;
     case STEP_GIVE_UP: send_give_up(j); break;
@@ -440,11 +449,13 @@ struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_jo
     j->spec.id_base = xstrdup(spec->id_base);
     j->spec.digest = spec->digest ? xstrdup(spec->digest) : NULL;
     j->location = spec->location && *spec->location ? xstrdup(spec->location) : NULL;
-    j->is_query = doc_get(spec->configuration, "query") != NULL;
+    j->only_gives_up = spec->give_up != NULL;
+    j->given_up = spec->give_up ? *spec->give_up : ERROR_INIT;
+    j->is_query = j->only_gives_up || doc_get(spec->configuration, "query") != NULL;
     j->cb = cb;
     j->arg = arg;
     j->timer = timer_new(bq->loop, waited, j);
-    j->configuration = doc_copy(spec->configuration);
+    j->configuration = j->only_gives_up ? doc_object() : doc_copy(spec->configuration);
     doc *labels = doc_object();
     for (size_t i = 0; i < spec->label_count; i++)
         doc_set_str(labels, spec->labels[i].name, spec->labels[i].value);

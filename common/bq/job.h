@@ -33,6 +33,7 @@ struct bq_job_spec {
      * way. When that job cannot be inserted either, the result is ERR_RETRY: nobody has decided. Nor does a refusal of this process's credentials (401, 403)
      * decide for everyone: the result is that error. */
     bool give_up_by_job;
+    const struct error *give_up;        /* nothing is done but that: there is no configuration. A job that stands under the id counts all the same */
     int64_t timeout_ms;                 /* jobTimeoutMs; 0: none */
     void (*on_inserted)(void *arg, const char *job_id); /* once a try is known to exist; may be NULL; must not stop the job */
 };

@@ -77,11 +77,26 @@ void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut)
     job_base(out, "cut", run, number);
 }
 
-void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut)
+static void job_base_part(char out[JOB_BASE_SIZE], const char *kind, const char *run, int64_t cut, const char *part)
 {
-    char number[24];
-    snprintf(number, sizeof(number), "%" PRId64, cut);
-    job_base(out, "side", run, number);
+    char rest[48];
+    snprintf(rest, sizeof(rest), "%" PRId64 "_%.*s", cut, INCARNATION_LEN, part);
+    job_base(out, kind, run, rest);
+}
+
+void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part)
+{
+    job_base_part(out, "side", run, cut, part);
+}
+
+void job_base_fold(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part)
+{
+    job_base_part(out, "fold", run, cut, part);
+}
+
+void staging_part(char out[INCARNATION_LEN + 1], char kind, const char *digest)
+{
+    snprintf(out, INCARNATION_LEN + 1, "%c%.*s", kind, INCARNATION_LEN - 1, digest);
 }
 
 void job_base_items(char out[JOB_BASE_SIZE], const char *run, const char *nonce)

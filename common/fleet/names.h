@@ -24,12 +24,16 @@ void load_id(char out[LOAD_ID_LEN + 1], const char *incarnation, int64_t seq);
 /* The shard's table: bqf_RUN_INCARNATION, '-' in the run id as '_'. */
 void shard_table(char out[128], const char *run, const char *incarnation);
 #define SHARD_PREFIX "bqf_"
+/* What stands in an incarnation's place in the name of a table that coordinators make beside the shards: a letter, and the beginning of a digest of what is
+ * put into it. So whoever puts in something else, another version or an earlier run of one id, means another table and another job. */
+void staging_part(char out[INCARNATION_LEN + 1], char kind, const char *digest);
 
 #define JOB_BASE_SIZE 256
 void job_base_load(char out[JOB_BASE_SIZE], const char *run, const char *load);   /* bqfleet_load_RUN_LOAD */
 void job_base_query(char out[JOB_BASE_SIZE], const char *run, const char *load);  /* bqfleet_query_RUN_LOAD: its rows come by a SELECT */
 void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut);         /* bqfleet_cut_RUN_CUT */
-void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut);        /* bqfleet_side_RUN_CUT */
+void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part); /* bqfleet_side_RUN_CUT_PART */
+void job_base_fold(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part); /* bqfleet_fold_RUN_CUT_PART */
 void job_base_items(char out[JOB_BASE_SIZE], const char *run, const char *nonce); /* bqfleet_items_RUN_NONCE */
 
 /* The partition of a run's log among `partitions` of the results topic (and of dead): by the run id's hash. */

@@ -289,3 +289,15 @@ bool record_owns_labels(const struct record *r, const doc *labels)
 {
     return strcmp(doc_str(labels, LABEL_RUN, r->run), r->run) == 0 && strcmp(doc_str(labels, LABEL_NONCE, r->nonce), r->nonce) == 0;
 }
+
+doc *record_shard_schema(const struct record *r)
+{
+    static const char *const ours[] = {"bqfleet_item", "bqfleet_row", "bqfleet_load"}, *const types[] = {"INT64", "INT64", "STRING"};
+    doc *fields = doc_array();
+    const doc *own = doc_get(r->schema_doc, "fields");
+    for (size_t i = 0; i < doc_len(own); i++)
+        doc_add(fields, doc_copy(doc_at(own, i)));
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        doc_add(fields, doc_set_str(doc_set_str(doc_set_str(doc_object(), "name", ours[i]), "type", types[i]), "mode", "REQUIRED"));
+    return doc_set(doc_object(), "fields", fields);
+}

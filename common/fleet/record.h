@@ -60,6 +60,8 @@ void record_free(struct record *);
 DEFINE_AUTO(record_free, struct record *)
 /* A digest of what a run is for: its batch, target, mode and keys. A run id used for two of these is used wrongly. */
 void record_meaning(const struct record *, char out[41]);
+/* The target's schema and the three columns of bookkeeping: every staging table's that holds rows. */
+doc *record_shard_schema(const struct record *);
 void record_shard_ref(const struct record *, const char *incarnation, struct bq_ref *);
 /* Of every staging table of the run: its id, and its record's nonce, so that processes that run one id twice never take each other's for their own. Whether
  * a table with these labels is the run's; one without ours is, if its name says so: nobody else makes such names. */

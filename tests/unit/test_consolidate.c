@@ -35,8 +35,8 @@ static void the_statement_of_a_cut_is_the_same_in_every_coordinator(void **state
     struct cut_text ta, tb;
     struct error err = ERROR_INIT;
     const struct fold *fa = track_fold(a.track), *fb = track_fold(b.track);
-    assert_int_equal(cut_text_make(&(struct cut_of){.record = track_record(a.track), .fold = fa, .cut = fold_open_cut(fa)}, NULL, &ta, &err), 0);
-    assert_int_equal(cut_text_make(&(struct cut_of){.record = track_record(b.track), .fold = fb, .cut = fold_open_cut(fb)}, NULL, &tb, &err), 0);
+    assert_int_equal(cut_text_make(&(struct cut_of){.record = track_record(a.track), .fold = fa, .cut = fold_open_cut(fa)}, LIMIT_SHARDS_PER_QUERY, &ta, &err), 0);
+    assert_int_equal(cut_text_make(&(struct cut_of){.record = track_record(b.track), .fold = fb, .cut = fold_open_cut(fb)}, LIMIT_SHARDS_PER_QUERY, &tb, &err), 0);
     assert_string_equal(ta.digest, tb.digest);
     assert_int_equal(strlen(ta.digest), 40);
     assert_int_equal(ta.rows, 60);

@@ -1,0 +1,40 @@
+#ifndef BQF_COORDINATOR_CUT_TEXT_H
+#define BQF_COORDINATOR_CUT_TEXT_H
+
+#include "common/fleet/record.h"
+
+/* What has to be said to BigQuery to consolidate a cut: pure, and the same in every coordinator that folded the same log. */
+
+/* A run that was held and whose log says that another one adopted it: its loads that no increment took are in that one's last cut. */
+struct adopted { const struct record *record; const struct fold *fold; };
+/* A cut, and what is in it: its own loads and, of a last one, those of the runs it adopts, the nearest first. */
+struct cut_of {
+    const struct record *record;
+    const struct fold *fold;
+    const struct fold_cut *cut;
+    const struct adopted *adopted; size_t adopted_count;
+};
+/* Part 0 is the run itself, part i its adopted one i - 1. A later run's rows win where order_by does not decide: age, the run itself having the greatest. */
+struct cut_part { const struct record *record; const struct fold *fold; int64_t cut; int age; };
+struct cut_part cut_part(const struct cut_of *, size_t i);
+/* The load as the statement knows it: its id, after "AGE/" where runs are adopted, since a worker of two runs gives the same ids in both. */
+#define CUT_LOAD_SIZE (LOAD_ID_LEN + 12)
+void cut_load_name(char out[CUT_LOAD_SIZE], const struct cut_of *, const struct cut_part *, const struct fold_load *);
+
+/* Shards that are copied into one staging table first, because there are more than one statement can read, or than its text can name. */
+struct cut_fold { struct bq_ref into; char base[JOB_BASE_SIZE], digest[41]; struct buf sql; doc *params; size_t shards; };
+
+/* The statement and its parameters; the folded tables that it reads in place of shards; where its loads and exclusions stand, if they are too many for
+ * parameters. The digest is of what it does, so it is there for a statement that cannot be made, too. */
+struct cut_text {
+    struct buf sql; doc *params;
+    char digest[41];
+    int64_t rows;
+    struct cut_fold *folds; size_t fold_count;
+    bool beside; struct bq_ref side; char side_base[JOB_BASE_SIZE];
+};
+/* shards_at_once: in one statement. 0; 1: there is nothing to do; -1: no version of ours can do it. */
+int cut_text_make(const struct cut_of *, size_t shards_at_once, struct cut_text *, struct error *);
+void cut_text_free(struct cut_text *);
+
+#endif
