@@ -33,10 +33,12 @@ struct bq *bq_new(const struct bq_options *o)
     return bq;
 }
 
-struct bq *bq_new_for(const struct bq *bq, const char *project)
+struct bq *bq_new_for(struct bq *bq, const char *project)
 {
-    return bq_new(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
+    struct bq *made = bq_new(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
                                        .base_url = bq->base_url, .project = project});
+    made->root = bq->root ? bq->root : bq;
+    return made;
 }
 
 void bq_free(struct bq *bq)

@@ -19,8 +19,8 @@ struct bq_options {
     const char *project;       /* jobs run and are billed here */
 };
 struct bq *bq_new(const struct bq_options *);
-/* The same client, but its jobs run in another project: a worker serves runs of many. Freed on its own. */
-struct bq *bq_new_for(const struct bq *, const char *project);
+/* The same client, but its jobs run in another project: a worker serves runs of many. Freed on its own, before the first one. */
+struct bq *bq_new_for(struct bq *, const char *project);
 void bq_free(struct bq *);
 struct loop *bq_loop(struct bq *);
 const char *bq_project(struct bq *);

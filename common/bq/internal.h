@@ -18,6 +18,7 @@ struct bq {
     struct metrics *metrics;
     char *base_url;  /* with a scheme, without a trailing slash */
     char *project;
+    struct bq *root; /* NULL, or whose copy for another project this is: it is there for longer, and so has the requests that nobody waits for */
     struct bq_calls calls; /* all of them: bq_free ends those whose owners forgot them (cancellations) */
 };
 

@@ -337,9 +337,9 @@ static void results_answer(void *arg, const struct bq_answer *a)
     if (a->err || doc_bool(a->doc, "jobComplete", false))
         enter(j, STEP_READ);
     else if (loop_now_ms(j->bq->loop) - j->results_at_ms < RESULTS_WAIT_MS / 10) /* it did not wait, so we do */
-        wait_poll(j, STEP_RESULTS);
+        wait_poll(j, j->running ? STEP_RESULTS : STEP_READ);
     else
-        enter(j, STEP_RESULTS);
+        enter(j, j->running ? STEP_RESULTS : STEP_READ); /* only jobs.get tells when it has begun to run */
 }
 
 static void give_up_answer(void *arg, const struct bq_answer *a)

@@ -52,7 +52,7 @@ void bq_job_cancel(struct bq *bq, const char *job_id, const char *location)
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX);
     bq_job_path(bq->project, job_id, "/cancel", &path);
     bq_location_query(location, &query);
-    bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .query = query.data, .urgent = true}, nobody_waits, NULL);
+    bq_send(bq->root ? bq->root : bq, &(struct bq_request){.method = "POST", .path = path.data, .query = query.data, .urgent = true}, nobody_waits, NULL);
     buf_free(&path);
     buf_free(&query);
 }
