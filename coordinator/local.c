@@ -55,7 +55,7 @@ static int start_worker(struct local *c)
     struct error err = ERROR_INIT;
     bool none = c->live.record->mode == WRITE_NONE;
     struct worker_options o = {.world = &c->live.setup.world, .name = "local", .queue = c->live.record->queue, .handlers = &c->spec->handlers,
-                               .parallel = s->parallel, .buffer = s->buffer, .load_size = s->load_size, .linger_ms = s->linger_ms,
+                               .parallel = s->parallel, .buffer = s->buffer, .load_size = s->load_size, .linger_ms = c->trying ? 0 : s->linger_ms,
                                .rows = none ? on_rows : NULL, .failed = on_worker_failed, .arg = c, .inside = true};
     c->worker = worker_start(&o, &err);
     if (c->worker == NULL)
@@ -244,9 +244,15 @@ int local_work(struct local *c)
 
 /* --- run ------------------------------------------------------------------------------------------------------------------------------ */
 
+bool local_reads(const struct spec *s)
+{
+    const struct handler_def *def = handler_defs_find(&s->handlers, s->job.handler);
+    return s->items.kind == ITEMS_QUERY || (def != NULL && def->kind == HANDLER_QUERY);
+}
+
 unsigned local_wants(const struct spec *s)
 {
-    bool bigquery = s->write.mode != WRITE_NONE || s->items.kind == ITEMS_QUERY;
+    bool bigquery = s->write.mode != WRITE_NONE || local_reads(s);
     return SETUP_BUS | SETUP_CHILDREN | (bigquery ? SETUP_BIGQUERY : 0u);
 }
 

@@ -27,6 +27,7 @@ struct bqmodel_options {
     int mutating_at_once;  /* UPDATE, DELETE, MERGE running on one table: 2 */
     int mutating_queued;   /* pending besides; the next one fails at once: 20 */
     int page_rows;         /* rows of one answer at most: 10,000 */
+    bool endless_jobs;     /* jobTimeoutMs is not heeded, as by a busy service */
     int64_t session_ms;    /* a resumable session that nobody has used for so long is gone; 0: never */
     /* Rows that pass every check of ours and that BigQuery refuses all the same. NULL: those whose text contains "bqmodel-reject". */
     bool (*reject)(void *arg, const char *table, const char *line, size_t len);
@@ -34,6 +35,8 @@ struct bqmodel_options {
 };
 struct bqmodel *bqmodel_new(struct loop *, const struct bqmodel_options *); /* options may be NULL */
 void bqmodel_free(struct bqmodel *);
+
+struct bqmodel_options *bqmodel_options(struct bqmodel *); /* may be changed at any time */
 
 /* The model as a transport, for any host. Freed with the model, not by http_free (which only drops what is under way). */
 struct http *bqmodel_http(struct bqmodel *);

@@ -105,10 +105,10 @@ static inline bool stmt_mutates(const struct stmt *s)
 }
 static inline bool stmt_writes(const struct stmt *s) { return s->kind != STMT_ERROR && s->kind != STMT_SELECT; }
 /* A user's SELECT over a group of items (sql_select.h), or our INSERT around it. *at is moved on to where it stops fitting, if that is farther. */
-struct group_stmt *group_parse(const char *sql, struct bq_ref *target, const char **at);
-void group_free(struct group_stmt *);
-doc *group_fields(const struct group_stmt *);                                          /* {"fields":[...]} of the SELECT */
-int group_analyze(struct bqmodel *, const struct stmt *, struct error *);              /* as a dry run does: 0 or -1 */
+struct group_stmt *stmt_group_parse(const char *sql, struct bq_ref *target, const char **at);
+void stmt_group_free(struct group_stmt *);
+doc *stmt_group_fields(const struct group_stmt *);                                          /* {"fields":[...]} of the SELECT */
+int stmt_group_analyze(struct bqmodel *, const struct stmt *, struct error *);              /* as a dry run does: 0 or -1 */
 bool update_shape(const char *text, enum update_kind *); /* what follows "UPDATE `t` SET " */
 
 /* What a statement will do, computed on a snapshot. */

@@ -156,7 +156,7 @@ static void try_start(struct mjob *j)
         run_statement(j);
     int64_t takes_us = model_spread_us(m, j->is_load ? m->o.load_ms : m->o.dml_ms) + j->slower_ms * US_PER_MS;
     int64_t most_us = doc_int(j->configuration, "jobTimeoutMs", 0) * US_PER_MS;
-    if (most_us > 0 && takes_us > most_us) {
+    if (most_us > 0 && takes_us > most_us && !m->o.endless_jobs) {
         takes_us = most_us;
         error_set(&j->planned, ERR_TASK, 0, "Job execution was cancelled: Job timed out after %" PRId64 " sec", most_us / US_PER_S);
         error_reason(&j->planned, "stopped");

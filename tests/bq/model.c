@@ -62,6 +62,11 @@ int64_t model_spread_us(struct bqmodel *m, int64_t ms)
     return (int64_t)((double)(ms * US_PER_MS) * (0.5 + rnd_real(m->o.rnd)));
 }
 
+struct bqmodel_options *bqmodel_options(struct bqmodel *m)
+{
+    return &m->o;
+}
+
 const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *m)
 {
     return &m->counters;

@@ -32,14 +32,14 @@ static void dry_run(struct exchange *x, const doc *body)
         reply_place(x, sql, at);
         return;
     }
-    if (group_analyze(x->model, s, &err) != 0) {
+    if (stmt_group_analyze(x->model, s, &err) != 0) {
         reply_error(x, http_status_of(err.reason), err.reason, "%s", err.text);
         stmt_free(s);
         return;
     }
     doc *query = doc_set_str(doc_set_str(doc_object(), "statementType", stmt_type(s)), "totalBytesProcessed", "0");
     if (s->group)
-        doc_set(query, "schema", group_fields(s->group));
+        doc_set(query, "schema", stmt_group_fields(s->group));
     doc *statistics = doc_set_str(doc_set(doc_object(), "query", query), "totalBytesProcessed", "0");
     doc *answer = doc_set(doc_set_str(doc_object(), "kind", "bigquery#job"), "statistics", statistics);
     doc_set(answer, "configuration", doc_set_bool(doc_object(), "dryRun", true));
@@ -104,7 +104,7 @@ static void put_rows(const struct exchange *x, const struct mjob *j, doc *d)
     doc *page = doc_array();
     for (int64_t i = x->page_from; i < end; i++)
         doc_add(page, doc_copy(doc_at(j->effects.result, (size_t)i)));
-    doc_set(d, "schema", group_fields(j->stmt->group));
+    doc_set(d, "schema", stmt_group_fields(j->stmt->group));
     doc_set_int_text(d, "totalRows", rows);
     doc_set(d, "rows", page);
     if (max > 0 && end < rows)

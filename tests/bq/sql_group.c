@@ -11,7 +11,7 @@ struct group_stmt {
     char *index;           /* the SELECT's column with the item */
 };
 
-void group_free(struct group_stmt *g)
+void stmt_group_free(struct group_stmt *g)
 {
     if (g == NULL)
         return;
@@ -113,7 +113,7 @@ static bool insert(const char **p, struct group_stmt *g, struct bq_ref *target)
     return g->select != NULL && index_again(p, g, after, "") && **p == '\0';
 }
 
-struct group_stmt *group_parse(const char *sql, struct bq_ref *target, const char **at)
+struct group_stmt *stmt_group_parse(const char *sql, struct bq_ref *target, const char **at)
 {
     struct group_stmt *g = xcalloc(1, sizeof(*g));
     const char *p = sql;
@@ -122,13 +122,13 @@ struct group_stmt *group_parse(const char *sql, struct bq_ref *target, const cha
         *at = p;
     if (good)
         return g;
-    group_free(g);
+    stmt_group_free(g);
     return NULL;
 }
 
 /* --- what it returns --------------------------------------------------------------------------------------------------------------------- */
 
-doc *group_fields(const struct group_stmt *g)
+doc *stmt_group_fields(const struct group_stmt *g)
 {
     doc *fields = doc_array();
     for (size_t i = 0; i < select_columns(g->select); i++) {
@@ -250,7 +250,7 @@ int run_group(struct run *r, struct effects *e)
     return rc;
 }
 
-int group_analyze(struct bqmodel *m, const struct stmt *s, struct error *err)
+int stmt_group_analyze(struct bqmodel *m, const struct stmt *s, struct error *err)
 {
     struct run r = {.m = m, .s = s, .err = err};
     if (s->kind != STMT_GROUP)

@@ -456,7 +456,7 @@ struct stmt *stmt_parse(const char *sql, const char **at)
         return s;
     stmt_free(s);
     s = xcalloc(1, sizeof(*s));
-    s->group = group_parse(sql, &s->target, at);
+    s->group = stmt_group_parse(sql, &s->target, at);
     s->kind = s->target.table[0] ? STMT_GROUP : STMT_SELECT;
     if (s->group)
         return s;

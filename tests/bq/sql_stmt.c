@@ -40,7 +40,7 @@ void stmt_free(struct stmt *s)
     free(s->ages);
     free(s->part_column);
     free(s->error);
-    group_free(s->group);
+    stmt_group_free(s->group);
     free(s);
 }
 
