@@ -41,6 +41,7 @@ struct item {
     TAILQ_ENTRY(item) all;       /* all of the worker's, in order of arrival */
     TAILQ_ENTRY(item) link;      /* in *list */
     struct item_list *list;
+    struct item *map_next;       /* another one of the same slot in run->items */
     int64_t taken_us, started_us;
     int64_t attempts;            /* that it has lost */
     struct handler *handler;     /* while running */

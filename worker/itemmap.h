@@ -3,7 +3,7 @@
 
 #include "common/base/base.h"
 
-/* The unfinished items of a run by their index: open addressing, so that an item costs no allocation of its own here. */
+/* The unfinished items of a run by their index. Items are chained by themselves, so that one costs no allocation here, and leaves without its neighbours. */
 struct item;
 struct itemmap { struct item **slots; size_t cap, count; int shift; }; /* cap: a power of two, or 0 */
 
