@@ -28,6 +28,8 @@ TAILQ_HEAD(run_list, run);
 TAILQ_HEAD(handler_list, handler);
 struct handler;
 struct post;
+struct stream;
+TAILQ_HEAD(stream_list, stream);
 
 struct item {
     struct worker *worker;
@@ -35,7 +37,9 @@ struct item {
     int64_t index;
     enum item_state state;
     bool suspect;                /* was in flight when its child died: runs alone in a fresh child */
-    bool solo;                   /* was given up for want of room: runs with nothing beside it */
+    bool solo;                   /* was given up for want of room for its long lines, or of its rows in mode none: runs with nothing beside it */
+    bool large;                  /* was given up for want of room for its rows: starts with a place (room.h) */
+    bool placed;                 /* has one of worker->places */
     bool spoiled;                /* its attempt has failed on our side; what its handler still says of it is dropped */
     struct delivery first;       /* and first.next... */
     TAILQ_ENTRY(item) all;       /* all of the worker's, in order of arrival */
@@ -48,7 +52,8 @@ struct item {
     /* rows of this attempt; once done, their place in the load's body */
     struct buf rows;
     int64_t row_count;
-    size_t charged;              /* bytes of them in worker->held */
+    size_t used, charged;        /* bytes of them; bytes in worker->held for them */
+    struct stream *stream;       /* what has them instead, or NULL */
     struct row_range range;
     size_t body_len;
     /* how it failed: the attempt that counts */
@@ -73,11 +78,12 @@ struct run {
     struct rowcheck *check;         /* NULL: nothing to check against (mode none without a schema) */
     TAILQ_ENTRY(run) link;          /* worker->runs */
     struct itemmap items;           /* all unfinished ones */
-    struct item_list waiting, suspects, solo, held;
+    struct item_list waiting, suspects, solo, large, held;
     int64_t waiting_count;          /* in these but held, and those whose time has not come */
     int64_t running;
     struct pool *pool;
     struct staging *staging;
+    struct stream_list streams;
     struct manifests *manifests;
     struct post *fatal_post;
     bool fatal;
@@ -102,6 +108,8 @@ struct worker {
     int64_t in_groups;              /* of these, those that a statement works on: they take no place of `parallel` */
     int64_t handlers;               /* children of all runs */
     int64_t held;                   /* bytes of rows: unfinished items', staged and loading ones */
+    int64_t chunk, window, share;   /* bytes: of a stream's requests; two of them; of an item's rows at which it becomes a stream */
+    int64_t places, places_most;    /* of streams: taken, and all */
     int64_t loads_running;
     int64_t lines;                  /* bytes of handlers' lines whose end has not come */
     struct handler_list closing;    /* handlers whose stdin was closed, until they have left */

@@ -5,6 +5,7 @@
 #include "worker/load.h"
 #include "worker/manifests.h"
 #include "worker/pool.h"
+#include "worker/room.h"
 #include "worker/runs.h"
 #include "worker/staging.h"
 
@@ -66,7 +67,7 @@ static bool in_wheel(const struct dispatch *d, const struct item *item)
 static void enqueue(struct item *item)
 {
     struct run *run = item->run;
-    item_enlist(item, item->solo ? &run->solo : item->suspect ? &run->suspects : &run->waiting);
+    item_enlist(item, item->solo ? &run->solo : item->large ? &run->large : item->suspect ? &run->suspects : &run->waiting);
     dispatch_kick(run->worker->dispatch);
 }
 
@@ -98,7 +99,7 @@ static int64_t slot_now(const struct dispatch *d)
     return loop_now_ms(d->w->w.loop) / WHEEL_SLOT_MS;
 }
 
-static void delay(struct item *item, int64_t delay_ms)
+void dispatch_add_later(struct item *item, int64_t delay_ms)
 {
     struct dispatch *d = item->worker->dispatch;
     item_move(item, ITEM_WAITING);
@@ -177,20 +178,6 @@ bool dispatch_idle(const struct run *run)
            (run->fatal || run->known->paused || run->def == NULL || (TAILQ_EMPTY(&run->waiting) && TAILQ_EMPTY(&run->suspects)));
 }
 
-struct item *dispatch_youngest(struct dispatch *d, bool *others)
-{
-    struct item *item, *youngest = NULL;
-    *others = false;
-    TAILQ_FOREACH(item, &d->w->items, all) {
-        if (item->state != ITEM_RUNNING || item->charged == 0)
-            continue;
-        *others = youngest != NULL;
-        if (youngest == NULL || item->started_us >= youngest->started_us)
-            youngest = item;
-    }
-    return youngest;
-}
-
 void dispatch_untouch(struct dispatch *d, struct handler *h)
 {
     if (h->flush_due)
@@ -222,7 +209,7 @@ static void lose_attempt(struct item *item, const struct verdict *v)
     metric_add(item->worker->w.metrics, METRIC_ITEMS_RETRIED, 1);
     item_set_failure(item, NULL, NULL, 0); /* it was logged; thousands that wait for their next attempt would hold much */
     if (v->outcome == OUT_RETRY)
-        delay(item, retry_delay_ms(item));
+        dispatch_add_later(item, retry_delay_ms(item));
     else
         dispatch_add(item);
 }
@@ -243,12 +230,20 @@ static void release(struct item *item)
     dispatch_kick(d);
 }
 
+/* How it runs from now on. */
+static void mark(struct item *item, enum outcome outcome)
+{
+    item->suspect |= outcome == OUT_SUSPECT;
+    item->solo |= outcome == OUT_SOLO;
+    item->large |= outcome == OUT_LARGE;
+}
+
 void dispatch_answer(struct item *item, const struct verdict *said)
 {
     assert(item->state == ITEM_RUNNING && item->handler != NULL);
     struct verdict v = *said;
     if (item->spoiled && v.outcome != OUT_FATAL) {
-        v = (struct verdict){.outcome = item->reason == NULL ? OUT_SOLO : OUT_TASK, .reason = item->reason, .text = item->text, .len = item->text_len};
+        v = (struct verdict){.outcome = item->reason == NULL ? OUT_BACK : OUT_TASK, .reason = item->reason, .text = item->text, .len = item->text_len};
     }
     item->spoiled = false;
     release(item);
@@ -274,8 +269,8 @@ void dispatch_answer(struct item *item, const struct verdict *said)
         break;
     case OUT_SUSPECT:
     case OUT_SOLO:
-        item->suspect |= v.outcome == OUT_SUSPECT;
-        item->solo |= v.outcome == OUT_SOLO;
+    case OUT_LARGE:
+        mark(item, v.outcome);
         dispatch_add(item);
         break;
     case OUT_BACK:
@@ -289,7 +284,8 @@ void dispatch_spoil(struct item *item, const struct verdict *v)
     assert(item->state == ITEM_RUNNING && !item->spoiled);
     item->spoiled = true;
     item_drop_rows(item);
-    item_set_failure(item, v->outcome == OUT_SOLO ? NULL : v->reason, v->text, v->len);
+    mark(item, v->outcome);
+    item_set_failure(item, v->outcome == OUT_TASK ? v->reason : NULL, v->text, v->len);
     dispatch_kick(item->worker->dispatch); /* room for others */
 }
 
@@ -308,6 +304,8 @@ static bool start_item(struct dispatch *d, struct item *item)
         return false;
     leave_queue(item);
     item_move(item, ITEM_RUNNING);
+    if (item->large)
+        room_reserve(item);
     item->started_us = i64_max(loop_now_us(d->w->w.loop), 1);
     item->handler = h;
     count_running(item->run, 1);
@@ -340,12 +338,34 @@ static bool solo_first(struct dispatch *d)
         return false;
     if (others && loop_now_us(w->w.loop) - solo->taken_us < WAIT_SOLO * US_PER_MS)
         return false;
-    if (w->in_flight == 0 && w->held == 0) {
+    if (w->in_flight == 0 && w->held == 0 && room_place(w)) {
         d->solo = solo; /* before its start, which may fail and take it back */
         if (!start_item(d, solo))
             d->solo = NULL;
     }
     return true;
+}
+
+/* A place for an item that needs a stream is free, and its window does not fit yet. True: others are held back until it does. */
+static bool large_first(struct dispatch *d)
+{
+    struct worker *w = d->w;
+    const struct run *run;
+    bool waits = false;
+    TAILQ_FOREACH(run, &w->runs, link)
+        waits |= may_start(run) && !TAILQ_EMPTY(&run->large);
+    if (!waits || !room_place(w) || room_window(w))
+        return false;
+    staging_push(w);
+    return true;
+}
+
+static struct item *next_of(struct run *run)
+{
+    struct item *item = TAILQ_FIRST(&run->suspects);
+    if (item == NULL && room_place(run->worker) && room_window(run->worker))
+        item = TAILQ_FIRST(&run->large);
+    return item != NULL ? item : TAILQ_FIRST(&run->waiting);
 }
 
 static bool has_place(const struct worker *w, const struct run *run)
@@ -357,9 +377,7 @@ static bool turn_of(struct dispatch *d, struct run *run)
 {
     bool any = false;
     for (int i = 0; i < QUANTUM && may_start(run) && has_place(d->w, run); i++) {
-        struct item *item = TAILQ_FIRST(&run->suspects);
-        if (item == NULL)
-            item = TAILQ_FIRST(&run->waiting);
+        struct item *item = next_of(run);
         if (item == NULL || !start_item(d, item))
             break;
         any = true;
@@ -384,7 +402,7 @@ static bool round_of_runs(struct dispatch *d)
     if (w->failed || worker_draining(w) || worker_full(w))
         return false;
     bool any = false;
-    if (!solo_first(d)) {
+    if (!solo_first(d) && !large_first(d)) {
         struct run *run;
         TAILQ_FOREACH(run, &w->runs, link)
             any |= turn_of(d, run);
@@ -408,7 +426,7 @@ static void pump(void *arg)
     struct dispatch *d = arg;
     struct worker *w = d->w;
     runs_stop_fatal(w->known);
-    staging_relieve(w);
+    room_make(w);
     while (round_of_runs(d))
         ;
     take_turns(w);

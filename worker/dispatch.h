@@ -5,7 +5,7 @@
 
 /*
  * Which item runs next, and what becomes of it afterwards. At most `parallel` items are with handlers, those of statements aside; runs take turns; suspects go first, each in a child
- * of its own; items that need the whole buffer run when nothing else does. All of it happens on a turn of its own (dispatch_kick), never inside
+ * of its own; items that need a stream start with a place for it (room.h), those that nothing may run beside when nothing else does. All of it happens on a turn of its own (dispatch_kick), never inside
  * somebody's callback. Loop thread only.
  */
 struct dispatch;
@@ -13,6 +13,7 @@ struct dispatch *dispatch_new(struct worker *);
 void dispatch_free(struct dispatch *);
 
 void dispatch_add(struct item *);      /* waits for a handler from now on */
+void dispatch_add_later(struct item *, int64_t delay_ms); /* likewise, but not before; a minute at most */
 void dispatch_withdraw(struct item *); /* a waiting one: forgotten, somebody else will have it */
 void dispatch_forget(struct run *);    /* its running and waiting items are with nobody any more; their owner deals with them */
 /* Its running items lost their handlers: they wait again, at no cost. */
@@ -31,7 +32,8 @@ enum outcome {
     OUT_LOADED,  /* done, and its rows are in the shard already: in verdict.load, which takes it */
     OUT_BACK,    /* again, at no cost: the item had no part in it */
     OUT_SUSPECT, /* again, at no cost, but alone: it was in flight when its child died */
-    OUT_SOLO     /* again, at no cost, with the whole buffer to itself */
+    OUT_SOLO,    /* again, at no cost, with nothing beside it */
+    OUT_LARGE    /* again, at no cost, with a place for the stream that its rows need */
 };
 struct load;
 struct verdict { enum outcome outcome; const char *reason, *text; size_t len; struct load *load; };
@@ -40,8 +42,6 @@ void dispatch_answer(struct item *, const struct verdict *);
 /* We fail its attempt while the handler still works on it: what comes of it is dropped, and this verdict stands once the handler has answered. */
 void dispatch_spoil(struct item *, const struct verdict *);
 
-/* The youngest item with rows that its handler still works on; *others: whether there is another one. For want of room. */
-struct item *dispatch_youngest(struct dispatch *, bool *others);
 /* Nothing of the run is with a handler or could be. */
 bool dispatch_idle(const struct run *);
 

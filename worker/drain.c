@@ -9,6 +9,7 @@
 #include "worker/beacon.h"
 #include "worker/runs.h"
 #include "worker/staging.h"
+#include "worker/stream.h"
 
 /*
  * 1. Nothing is taken and nothing starts; items with handlers may finish, until a part of the grace is over: then they are handed back.
@@ -69,7 +70,7 @@ static bool landed(const struct worker *w)
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->fatal_post != NULL)
             return false;
-        if (run->pool != NULL && !run->fatal && (run->running > 0 || !staging_empty(run->staging) || !manifests_none(run->manifests)))
+        if (run->pool != NULL && !run->fatal && (run->running > 0 || !staging_empty(run->staging) || !streams_none(run) || !manifests_none(run->manifests)))
             return false;
     }
     return true;

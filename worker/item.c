@@ -1,11 +1,13 @@
 #include "worker/core.h"
 #include "worker/intake.h"
+#include "worker/room.h"
+#include "worker/stream.h"
 
 static const unsigned legal[ITEM_STATES] = { /* bits of the states that may follow */
     [ITEM_WAITING] = 1u << ITEM_WAITING | 1u << ITEM_RUNNING | 1u << ITEM_FAILING | 1u << ITEM_HELD,
     [ITEM_RUNNING] = 1u << ITEM_WAITING | 1u << ITEM_FAILING | 1u << ITEM_STAGED | 1u << ITEM_SETTLED | 1u << ITEM_HELD,
     [ITEM_FAILING] = 1u << ITEM_SETTLED | 1u << ITEM_HELD,
-    [ITEM_STAGED] = 1u << ITEM_SETTLED | 1u << ITEM_FAILING | 1u << ITEM_HELD,
+    [ITEM_STAGED] = 1u << ITEM_WAITING | 1u << ITEM_SETTLED | 1u << ITEM_FAILING | 1u << ITEM_HELD,
     [ITEM_SETTLED] = 1u << ITEM_HELD,
     [ITEM_HELD] = 0,
 };
@@ -66,9 +68,12 @@ void item_enlist(struct item *i, struct item_list *list)
 
 void item_drop_rows(struct item *i)
 {
+    if (i->stream != NULL)
+        stream_abandon(i->stream);
+    room_release(i);
     if (i->charged > 0)
         worker_hold(i->worker, -(int64_t)i->charged);
-    i->charged = 0;
+    i->used = i->charged = 0;
     i->row_count = 0;
     i->range = (struct row_range){0};
     if (i->rows.data != NULL)

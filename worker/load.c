@@ -69,14 +69,22 @@ int load_add(struct load *l, struct item *item)
     return 0;
 }
 
+void load_stream(struct load *l, struct bq_feed *feed, const struct item *item, const char *nonce)
+{
+    l->feed = feed;
+    snprintf(l->digest, sizeof(l->digest), "item-%" PRId64 "-attempt-%" PRId64 "-nonce-%s", item->index, item->attempts + 1, nonce);
+}
+
 /* The digest of the bytes goes into the job's label: another load can never pass for this one under its id. */
 static void freeze(struct load *l, const struct bq_ref *shard)
 {
     char hex[65];
+    l->config = bq_load_config(shard);
+    if (l->feed != NULL)
+        return;
     sha256_hex(l->body.data, l->body.len, hex);
     memcpy(l->digest, hex, 40);
     ranges_sort(&l->ranges);
-    l->config = bq_load_config(shard);
     l->slice = (struct http_slice){.data = l->body.data, .len = l->body.len};
 }
 
@@ -87,7 +95,7 @@ static void start_job(struct load *l, const char *base, const char *kind, int64_
     struct bq_label labels[] = {{.name = "bqfleet_run", .value = run->id}, {.name = "bqfleet_kind", .value = kind}};
     struct bq_job_spec spec = {.id_base = base, .location = run->record->location[0] ? run->record->location : NULL, .configuration = l->config,
                                .labels = labels, .label_count = ARRAY_LEN(labels), .digest = l->digest, .not_before_ms = run->worker->started_ms,
-                               .media = media ? &l->slice : NULL, .media_count = media ? 1 : 0, .timeout_ms = timeout_ms,
+                               .media = media ? &l->slice : NULL, .media_count = media ? 1 : 0, .feed = l->feed, .timeout_ms = timeout_ms,
                                .first_try = l->next_try, .max_tries = l->next_try + LIMIT_TRIES};
     assert(l->job == NULL);
     l->job = bq_job_start(run->bq, &spec, cb, arg);

@@ -20,7 +20,8 @@ struct load {
     struct row_range range;
     int64_t opened_us;
     /* frozen */
-    char digest[41];
+    char digest[64];
+    struct bq_feed *feed;     /* a stream's: instead of the body. Not its own */
     doc *config;
     struct http_slice slice;
     struct bq_job *job;
@@ -33,6 +34,8 @@ void load_free(struct load *); /* stops its job here, not at BigQuery; its items
 int load_add(struct load *, struct item *);
 /* Takes the item alone: its rows are not in the body. */
 void load_take(struct load *, struct item *);
+/* The load is a stream's, whose bytes come from the feed: what names it is this attempt of the item, and the nonce. */
+void load_stream(struct load *, struct bq_feed *, const struct item *, const char *nonce);
 /* Inserts the job, or takes it up again under load->next_try. */
 void load_start(struct load *, const struct bq_ref *shard, bq_job_cb *, void *arg);
 /* The same for a statement that puts the rows there. config: a query's, taken over the first time, NULL afterwards. timeout_ms: of the job. */

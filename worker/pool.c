@@ -3,6 +3,7 @@
 #include "common/base/units.h"
 #include "worker/dispatch.h"
 #include "worker/runs.h"
+#include "worker/stream.h"
 
 #define START_BASE_MS 250
 #define START_CAP_MS 60000
@@ -342,14 +343,25 @@ void pool_ended(struct handler *h, enum pool_start its_start, const char *how, c
     dispatch_kick(w->dispatch);
 }
 
+static bool still_stalls(struct handler *h)
+{
+    const struct item *item;
+    if (!h->stalled)
+        return false;
+    h->stalled = false;
+    TAILQ_FOREACH(item, &h->items, link)
+        h->stalled |= item->stream != NULL && stream_full(item->stream);
+    return h->stalled;
+}
+
 static struct handler *first_blocked(const struct pool *p)
 {
     struct handler *h;
     TAILQ_FOREACH(h, &p->room, link)
-        if (h->blocked)
+        if (h->blocked && !still_stalls(h))
             return h;
     TAILQ_FOREACH(h, &p->full, link)
-        if (h->blocked)
+        if (h->blocked && !still_stalls(h))
             return h;
     return NULL;
 }

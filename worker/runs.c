@@ -44,6 +44,8 @@ static struct run *run_new(struct runs *rs, const struct catalog_run *known)
     TAILQ_INIT(&run->waiting);
     TAILQ_INIT(&run->suspects);
     TAILQ_INIT(&run->solo);
+    TAILQ_INIT(&run->large);
+    TAILQ_INIT(&run->streams);
     TAILQ_INIT(&run->held);
     run->def = handler_defs_find(w->o.handlers, known->record->handler);
     if (run->def == NULL) {

@@ -4,8 +4,10 @@
 #include "worker/dispatch.h"
 #include "worker/load.h"
 #include "worker/manifests.h"
+#include "worker/room.h"
 #include "worker/runs.h"
 #include "worker/shard.h"
+#include "worker/stream.h"
 
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
 
@@ -42,14 +44,6 @@ static void spoil(struct item *item, const char *reason, const char *text)
     dispatch_spoil(item, &v);
 }
 
-static void outgrown(struct item *item)
-{
-    char text[256], size[64];
-    snprintf(text, sizeof(text), "the item's rows outgrow the buffer of %s; raise --buffer, or make smaller items",
-             units_show_bytes(item->worker->o.buffer, size, sizeof(size)));
-    spoil(item, "size", text);
-}
-
 /* Mode none: the row is checked, where there is something to check it against, and kept as it came. */
 static int add_plain(struct item *item, const char *row, size_t len, struct error *err)
 {
@@ -77,6 +71,23 @@ static int add_plain(struct item *item, const char *row, size_t len, struct erro
     return 0;
 }
 
+/* With the item, until it is done. As rowcheck_add. */
+static int keep_row(struct item *item, const char *row, size_t len, bool none, struct error *err)
+{
+    struct run *run = item->run;
+    size_t before = item->rows.len;
+    int rc = none ? add_plain(item, row, len, err)
+                  : rowcheck_add(run->check, row, len, item->index, item->row_count, &item->rows, &item->range, err);
+    if (rc != 0)
+        return rc;
+    item->used += item->rows.len - before + (none ? 0 : ROWS_SEAL_BYTES(LOAD_ID_LEN));
+    if (item->used > item->charged) {
+        worker_hold(item->worker, (int64_t)(item->used - item->charged));
+        item->charged = item->used;
+    }
+    return 0;
+}
+
 void staging_row(struct item *item, const char *row, size_t len)
 {
     struct run *run = item->run;
@@ -87,24 +98,27 @@ void staging_row(struct item *item, const char *row, size_t len)
         return;
     }
     bool none = run->record->mode == WRITE_NONE || run->check == NULL;
-    size_t before = item->rows.len;
-    int rc = none ? add_plain(item, row, len, &err)
-                  : rowcheck_add(run->check, row, len, item->index, item->row_count, &item->rows, &item->range, &err);
+    int rc = item->stream ? stream_row(item, row, len, &err) : keep_row(item, row, len, none, &err);
+    if (none && (rc == -2 || item->used > (size_t)w->o.buffer)) {
+        room_outgrown(item);
+        return;
+    }
+    if (rc == -2 && !(item->placed && stream_open(item))) { /* only a stream takes a row that is longer than the buffer */
+        room_give_up(item);
+        return;
+    }
+    if (rc == -2)
+        rc = stream_row(item, row, len, &err);
     if (rc == -1) {
         error_prefix(&err, "row %" PRId64, item->row_count + 1);
         spoil(item, "row", err.text);
         return;
     }
-    size_t charge = item->rows.len - before + (none ? 0 : ROWS_SEAL_BYTES(LOAD_ID_LEN));
-    if (rc != 0 || item->charged + charge > (size_t)w->o.buffer) {
-        outgrown(item);
-        return;
-    }
     item->row_count++;
-    item->charged += charge;
-    worker_hold(w, (int64_t)charge);
     metric_add(w->w.metrics, METRIC_ROWS, 1);
-    metric_add(w->w.metrics, METRIC_ROW_BYTES, (int64_t)(item->rows.len - before));
+    metric_add(w->w.metrics, METRIC_ROW_BYTES, (int64_t)len);
+    if (item->stream == NULL && item->used >= room_share(item))
+        (void)stream_open(item); /* without a place it goes on growing for now */
 }
 
 /* --- gathering ------------------------------------------------------------------------------------------------------------------------------------ */
@@ -135,6 +149,11 @@ static void close_open(struct staging *st)
 void staging_join(struct item *item)
 {
     struct staging *st = item->run->staging;
+    if (item->stream != NULL) {
+        stream_done(item);
+        return;
+    }
+    room_release(item);
     if (item->run->record->mode == WRITE_NONE) {
         if (item->worker->o.rows != NULL && item->rows.len > 0)
             item->worker->o.rows(item->worker->o.arg, item->index, item->rows.data, item->rows.len);
@@ -149,7 +168,7 @@ void staging_join(struct item *item)
         close_open(st);
         l = open_load(st);
         if (l != NULL && load_add(l, item) != 0)
-            abort(); /* an item's rows are bounded by less than a load's body */
+            abort(); /* more rows than a load's body takes are a stream's */
     }
     if (l == NULL) { /* the run is stopped */
         item_drop_rows(item);
@@ -260,6 +279,18 @@ static int64_t pace_us(struct staging *st)
     return i64_max(st->last_us + gap - now, 0);
 }
 
+int64_t staging_pace(struct run *run)
+{
+    return pace_us(run->staging);
+}
+
+void staging_count_load(struct run *run)
+{
+    struct staging *st = run->staging;
+    st->spare = i64_max(st->spare - 1, 0);
+    st->last_us = loop_now_us(st->w->w.loop);
+}
+
 static void poke(struct staging *st, bool force)
 {
     if (st->running != NULL || st->run->fatal)
@@ -282,15 +313,17 @@ static void poke(struct staging *st, bool force)
     st->running = TAILQ_FIRST(&st->closed);
     TAILQ_REMOVE(&st->closed, st->running, link);
     st->w->loads_running++;
-    st->spare = i64_max(st->spare - 1, 0);
-    st->started_us = st->last_us = loop_now_us(st->w->w.loop);
+    st->started_us = loop_now_us(st->w->w.loop);
+    staging_count_load(st->run);
     load_start(st->running, shard_ref(st->shard), loaded, st);
 }
 
 void staging_idle(struct run *run)
 {
-    if (run->staging != NULL)
-        poke(run->staging, true);
+    if (run->staging == NULL)
+        return;
+    poke(run->staging, true);
+    streams_poke(run);
 }
 
 static void on_linger(void *arg)
@@ -333,8 +366,7 @@ bool staging_empty(const struct staging *st)
     return st->open == NULL && st->running == NULL && TAILQ_EMPTY(&st->closed);
 }
 
-/* True: loads are under way now, whose end makes room. */
-static bool load_what_can(struct worker *w)
+bool staging_push(struct worker *w)
 {
     bool any = false;
     struct run *run;
@@ -345,24 +377,6 @@ static bool load_what_can(struct worker *w)
         any = true;
     }
     return any;
-}
-
-void staging_relieve(struct worker *w)
-{
-    while (worker_full(w) && !load_what_can(w)) {
-        bool others;
-        struct item *item = dispatch_youngest(w->dispatch, &others);
-        if (item == NULL)
-            return; /* a run that stops: its bytes go with it */
-        if (!others) {
-            outgrown(item);
-            continue;
-        }
-        struct log_ctx ctx = item_ctx(item);
-        log_line(LOG_INFO, &ctx, "the item is given up for now: the buffer is full of unfinished items; it runs again alone");
-        struct verdict v = {.outcome = OUT_SOLO};
-        dispatch_spoil(item, &v);
-    }
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -387,6 +401,7 @@ void staging_free(struct staging *st)
 {
     if (st == NULL)
         return;
+    streams_free(st->run);
     if (st->running != NULL)
         st->w->loads_running--;
     load_free(st->running);

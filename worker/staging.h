@@ -5,8 +5,8 @@
 
 /*
  * Rows on their way to a run's shard. An item's rows are kept apart until it is done, then they join the run's open load; one load runs at a time, and what
- * finishes meanwhile shares the next one. All bytes of a worker together stay at options.buffer: beyond it handlers' pipes are not read, every load that can
- * start does, and if there is none, the youngest item with rows is given up, to run again with the buffer to itself. Loop thread only.
+ * finishes meanwhile shares the next one. An item whose rows outgrow its share gets a load of its own (stream.h), which is one of the shard's too. What all
+ * rows of a worker may take, and who gives way, is in room.h. Loop thread only.
  */
 struct load;
 struct staging;
@@ -19,13 +19,16 @@ void staging_row(struct item *, const char *row, size_t len);
 void staging_join(struct item *);
 /* Nothing else of the run is under way: starts what has gathered. */
 void staging_idle(struct run *);
-/* Makes room when the buffer is full. */
-void staging_relieve(struct worker *);
+/* Starts what has gathered in all runs. True: loads are under way now, whose end makes room. */
+bool staging_push(struct worker *);
 /* For rows that get into the shard in another way: the next load's id, as an empty load of the caller's; NULL: there are no more, and the run is stopped. */
 struct load *staging_load(struct run *);
 /* The shard; NULL: it is being created, and ready(arg) comes when it is there. One may wait; ready NULL: nobody does. */
 const struct bq_ref *staging_shard(struct run *, void (*ready)(void *arg), void *arg);
 bool staging_empty(const struct staging *);
 const char *staging_waits_for(struct staging *);
+
+int64_t staging_pace(struct run *);      /* microseconds until the shard may have another load job */
+void staging_count_load(struct run *);   /* it has one more */
 
 #endif

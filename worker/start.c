@@ -170,6 +170,6 @@ void start_close(struct start *st)
 void start_options(const struct start *st, const struct settings *s, struct worker_options *o)
 {
     *o = (struct worker_options){.world = &st->world, .name = st->name, .queue = s->queue, .handlers = &st->handlers, .parallel = s->parallel,
-                                 .buffer = s->buffer, .load_size = s->load_size, .linger_ms = s->linger_ms, .static_member = s->static_member,
+                                 .buffer = s->buffer, .streams = s->streams, .load_size = s->load_size, .linger_ms = s->linger_ms, .static_member = s->static_member,
                                  .session_ms = s->session_ms};
 }

@@ -9,8 +9,10 @@
 #include "worker/pool.h"
 #include "worker/post.h"
 #include "worker/beacon.h"
+#include "worker/room.h"
 #include "worker/runs.h"
 #include "worker/staging.h"
+#include "worker/stream.h"
 
 static void init(struct worker *w, const struct worker_options *o)
 {
@@ -25,7 +27,7 @@ static void init(struct worker *w, const struct worker_options *o)
     topic_dead(w->dead, w->prefix);
     topic_workers(w->workers, w->prefix);
     w->o.parallel = i64_max(o->parallel, 1);
-    w->o.buffer = i64_max(o->buffer, 1);
+    room_init(w);
     TAILQ_INIT(&w->runs);
     TAILQ_INIT(&w->items);
     TAILQ_INIT(&w->closing);
@@ -66,7 +68,7 @@ void worker_free(struct worker *w)
     dispatch_free(w->dispatch);
     posts_free(w->posts);
     timer_free(w->failure);
-    assert(TAILQ_EMPTY(&w->items) && w->held == 0 && w->in_flight == 0);
+    assert(TAILQ_EMPTY(&w->items) && w->held == 0 && w->places == 0 && w->in_flight == 0);
     free(w);
 }
 
@@ -88,6 +90,8 @@ static const char *trouble(struct worker *w)
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->staging != NULL && staging_waits_for(run->staging)[0])
             return staging_waits_for(run->staging);
+        if (streams_waits_for(run)[0])
+            return streams_waits_for(run);
         if (run->pool != NULL && pool_waits_for(run->pool)[0])
             return pool_waits_for(run->pool);
     }

@@ -14,6 +14,7 @@ struct worker_options {
     const struct handler_defs *handlers;
     int64_t parallel;                   /* items with handlers at once */
     int64_t buffer;                     /* bytes of rows held, in all */
+    int64_t streams;                    /* items at once whose rows are loaded while they come; 0: LIMIT_STREAMS */
     int64_t load_size;                  /* bytes at which a load starts */
     int64_t linger_ms;                  /* longest wait before a load starts */
     bool static_member; int64_t session_ms;

@@ -107,6 +107,19 @@ void buf_consume(struct buf *b, size_t n)
     b->data[b->len] = '\0';
 }
 
+void buf_shrink(struct buf *b, size_t n)
+{
+    assert(n <= b->len);
+    if (n == 0) {
+        buf_free(b);
+        return;
+    }
+    b->data = xrealloc(b->data, n + 1);
+    b->data[n] = '\0';
+    b->len = n;
+    b->cap = n;
+}
+
 void buf_clear(struct buf *b)
 {
     b->len = 0;

@@ -28,6 +28,8 @@ void buf_xprintf(struct buf *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void buf_xint(struct buf *, int64_t); /* in decimal: what is written for each item or row is not printed */
 /* Drops the first n bytes. */
 void buf_consume(struct buf *, size_t n);
+/* Keeps the first n bytes, and gives the memory of the others back. */
+void buf_shrink(struct buf *, size_t n);
 void buf_clear(struct buf *); /* keeps the memory */
 void buf_free(struct buf *);  /* leaves an empty buffer with the same ceiling */
 /* The bytes as a NUL-terminated string that the caller frees; the buffer is empty afterwards. */

@@ -22,6 +22,7 @@ const struct opt settings_rows[] = {
     {"requests", OPT_INT, AT(requests), "32", 1, 300, BQ, "N", "HTTP requests at once in this process.", NULL},
     {"parallel", OPT_INT, AT(parallel), "cores", 1, 100000, WORK | WHO_TRY, "N", "Items at once.", NULL},
     {"buffer", OPT_SIZE, AT(buffer), "64MiB", 1 << 20, MAX_BYTES, WORK, "SIZE", "Bytes of rows held at once, in all.", NULL},
+    {"streams", OPT_INT, AT(streams), "8", 1, 64, WORK, "N", "Items too large for the buffer that are loaded at once, while their rows come.", NULL},
     {"load-size", OPT_SIZE, AT(load_size), "16MiB", 1 << 10, MAX_BYTES, WORK, "SIZE", "Bytes of rows at which a load starts.", NULL},
     {"linger", OPT_MS, AT(linger_ms), "2s", 0, 600000, WORK, "TIME", "Longest wait before a load starts.", NULL},
     {"prefetch", OPT_SIZE, AT(prefetch), "8MiB", 1 << 16, MAX_BYTES, WHO_WORKER, "SIZE", "Bytes of messages fetched ahead.", NULL},

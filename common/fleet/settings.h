@@ -20,7 +20,7 @@ struct settings {
     char *project, *location, *bigquery_url, *auth, *token, *ca_file;
     int64_t requests;
     /* work */
-    int64_t parallel, buffer, load_size, linger_ms, prefetch, grace_ms, session_ms;
+    int64_t parallel, buffer, streams, load_size, linger_ms, prefetch, grace_ms, session_ms;
     /* worker */
     char *queue, *name, **handler, *handlers_file;
     bool static_member;

@@ -75,23 +75,21 @@ static void fake_turn(void *arg)
         k->script(f, NULL);
     }
     int serial = f->serial;
-    while (f->out.len > 0 && !f->stopped) {
-        size_t n = size_min(f->out.len, 65536);
-        AUTO(free_ptr) char *chunk = xmemdup(f->out.data, n);
-        buf_consume(&f->out, n);
+    while (f->out.len > f->heard && !f->stopped) {
+        size_t n = size_min(f->out.len - f->heard, 65536);
+        AUTO(free_ptr) char *chunk = xmemdup(f->out.data + f->heard, n);
         size_t took = f->events.out(f->arg, chunk, n);
         struct fake_child *still = k->fakes;
         while (still != NULL && still->serial != serial)
             still = still->next;
         if (still == NULL)
             return; /* dropped */
-        if (took < n) {
-            f->stopped = true;
-            AUTO(free_ptr) char *rest = buf_steal(&f->out);
-            size_t rest_len = strlen(rest);
-            buf_xadd(&f->out, chunk + took, n - took);
-            buf_xadd(&f->out, rest, rest_len);
-        }
+        f->heard += took;
+        f->stopped = took < n;
+    }
+    if (f->heard == f->out.len) {
+        buf_free(&f->out);
+        f->heard = 0;
     }
     if (f->err.len > 0) {
         AUTO(free_ptr) char *text = buf_steal(&f->err);

@@ -25,6 +25,7 @@ struct fake_child {
     struct timer *timer;
     struct buf in, out, err;
     size_t told;              /* bytes of in that the script has seen */
+    size_t heard;             /* bytes of out that the worker has taken */
     bool stopped;             /* out() took less: wait for resume */
     bool exits, stdin_closed;
     int status;

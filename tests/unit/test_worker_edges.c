@@ -119,7 +119,7 @@ static void items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_e
     kit_close(&k);
 }
 
-/* --- items that run alone -------------------------------------------------------------------------------------------------------------------------------------- */
+/* --- items with a place ---------------------------------------------------------------------------------------------------------------------------------------- */
 
 static struct timer *leaving[64];
 static size_t leaving_count;
@@ -137,27 +137,27 @@ static void two_thirds(struct fake_child *f, const doc *msg)
     assert_true(leaving_count < ARRAY_LEN(leaving));
     leaving[leaving_count] = timer_new(f->kit->loop, leaves_now, f);
     timer_set(leaving[leaving_count++], US_PER_S);
-    static char text[2048];
+    static char text[35000];
     memset(text, 'x', sizeof(text) - 1);
     for (int i = 0; i < 20; i++)
         fake_say(f, "{\"k\":\"%s\",\"v\":%d}\n", text, i);
 }
 
-static bool somebody_waits_alone(struct kit *k)
+static bool somebody_waits_for_a_place(struct kit *k)
 {
     const struct run *run = TAILQ_FIRST(&k->worker->runs);
-    return run != NULL && !TAILQ_EMPTY(&run->solo);
+    return run != NULL && !TAILQ_EMPTY(&run->large);
 }
 
-static void a_start_that_fails_for_an_item_that_runs_alone_is_made_good(void **state)
+static void a_start_that_fails_for_an_item_with_a_place_is_made_good(void **state)
 {
     (void)state;
     struct kit k;
     kit_open(&k, HANDLER_COMMAND);
     k.options.parallel = 4;
-    k.options.buffer = 60000;
+    k.options.buffer = LIMIT_BUFFER_LEAST;
     begin(&k, two_thirds, 8);
-    assert_true(kit_wait(&k, somebody_waits_alone, 60));
+    assert_true(kit_wait(&k, somebody_waits_for_a_place, 60));
     k.refuse_start = true;
     kit_pass(&k, 120000);
     k.refuse_start = false;
@@ -192,7 +192,7 @@ static void say_long_line(struct fake_child *f)
     static char piece[1 << 16];
     memset(piece, 'x', sizeof(piece) - 1);
     fake_say(f, "{\"item\":1,\"row\":{\"k\":\"");
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i <= LIMIT_LINE / (int)sizeof(piece); i++)
         fake_say(f, "%s", piece);
     fake_say(f, "\"}}\n");
 }
@@ -346,7 +346,7 @@ int main(void)
         cmocka_unit_test(a_backlog_of_a_run_that_is_over_does_not_stop_the_intake),
         cmocka_unit_test(a_commit_that_was_refused_is_made_again_although_nothing_else_is_done),
         cmocka_unit_test(items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_end),
-        cmocka_unit_test(a_start_that_fails_for_an_item_that_runs_alone_is_made_good),
+        cmocka_unit_test(a_start_that_fails_for_an_item_with_a_place_is_made_good),
         cmocka_unit_test(a_line_too_long_fails_the_item_that_it_names),
         cmocka_unit_test(rows_in_a_broken_line_are_never_just_missing),
         cmocka_unit_test(a_long_run_keeps_below_the_loads_of_a_day),

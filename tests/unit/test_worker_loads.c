@@ -144,19 +144,23 @@ static void a_bigquery_that_is_away_is_waited_for_visibly(void **state)
 
 /* --- room ---------------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Item i has 50 rows of 2 KB, told one after the other; all at once they would be four times the buffer. */
-static void rows_of_100_kb(struct fake_child *f, const doc *msg)
+/* Item i has 50 rows of 8 KB, told one after the other. */
+static void say_rows(struct fake_child *f, int64_t item, int count)
 {
-    int64_t item = msg ? doc_int(msg, "item", -1) : -1;
-    if (item < 0) {
-        one_row(f, msg);
-        return;
-    }
-    static char text[2048];
+    static char text[8192];
     memset(text, 'x', sizeof(text) - 1);
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < count; i++)
         fake_say(f, "{\"item\":%" PRId64 ",\"row\":{\"k\":\"%s\",\"v\":%d}}\n", item, text, i);
     fake_say(f, "{\"item\":%" PRId64 ",\"done\":true}\n", item);
+}
+
+static void rows_of_400_kb(struct fake_child *f, const doc *msg)
+{
+    int64_t item = msg ? doc_int(msg, "item", -1) : -1;
+    if (item < 0)
+        one_row(f, msg);
+    else
+        say_rows(f, item, 50);
 }
 
 static int64_t most_held;
@@ -179,16 +183,16 @@ static void a_full_buffer_gives_items_up_and_nothing_gets_stuck(void **state)
     struct kit k;
     kit_open(&k, HANDLER_EXEC);
     k.options.parallel = 16;
-    k.options.buffer = 250000; /* two items and a half */
-    k.options.load_size = 200000;
+    k.options.buffer = LIMIT_BUFFER_LEAST; /* two items and a half */
+    k.options.load_size = 800000;
     most_held = 0;
-    begin(&k, rows_of_100_kb, 40);
+    begin(&k, rows_of_400_kb, 40);
     assert_true(kit_wait(&k, all_done_and_watched, 3600));
     assert_int_equal(k.fold->failed, 0);
     assert_int_equal(kit_rows(&k), 40 * 50);
     assert_int_equal(k.fold->rows, 40 * 50);
-    assert_true(most_held > 100000);
-    assert_true(most_held < 260000);
+    assert_true(most_held > LIMIT_BUFFER_LEAST / 2);
+    assert_true(most_held < LIMIT_BUFFER_LEAST + 10000);
     kit_close(&k);
 }
 
@@ -196,25 +200,41 @@ static void item_3_is_larger_than_the_buffer(struct fake_child *f, const doc *ms
 {
     int64_t item = msg ? doc_int(msg, "item", -1) : -1;
     if (item == 3)
-        for (int i = 0; i < 4; i++)
-            rows_of_100_kb(f, msg); /* several "done"s: the first one is its end */
+        say_rows(f, item, 150);
     else
         one_row(f, msg);
 }
 
-static void an_item_that_outgrows_the_buffer_fails_with_advice(void **state)
+static void keep_rows(void *arg, int64_t item, const char *lines, size_t len)
+{
+    (void)item;
+    (void)lines;
+    *(size_t *)arg += len;
+}
+
+/* There is nowhere to stream them to. */
+static void rows_for_stdout_that_outgrow_the_buffer_fail_their_item_with_advice(void **state)
 {
     (void)state;
     struct kit k;
+    size_t bytes = 0;
     kit_open(&k, HANDLER_EXEC);
-    k.options.buffer = 90000;
-    begin(&k, item_3_is_larger_than_the_buffer, 6);
+    k.options.buffer = LIMIT_BUFFER_LEAST;
+    k.options.rows = keep_rows;
+    k.options.arg = &bytes;
+    k.options.failed = NULL;
+    k.script = item_3_is_larger_than_the_buffer;
+    struct record *r = kit_record(&k);
+    r->mode = WRITE_NONE;
+    kit_run(&k, r);
+    kit_publish(&k, 6);
+    kit_start(&k);
     assert_true(kit_wait(&k, all_done, 3600));
     assert_int_equal(k.fold->failed, 1);
     assert_int_equal(k.fold->failures[0].item, 3);
     assert_string_equal(k.fold->failures[0].reason, "size");
     assert_non_null(strstr(k.fold->failures[0].text, "--buffer"));
-    assert_int_equal(kit_rows(&k), 5);
+    assert_true(bytes > 0 && bytes < 1000); /* those of the others */
     kit_close(&k);
 }
 
@@ -224,15 +244,15 @@ static void a_slow_bigquery_reaches_the_handlers_pipes(void **state)
     struct kit k;
     kit_open(&k, HANDLER_EXEC);
     k.options.parallel = 4;
-    k.options.buffer = 250000;
-    k.options.load_size = 100000;
+    k.options.buffer = LIMIT_BUFFER_LEAST;
+    k.options.load_size = 400000;
     bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "bqfleet_load", .kind = BQMODEL_JOB_SLOW, .times = -1, .ms = 60000}); /* longer than an item may take */
     most_held = 0;
-    begin(&k, rows_of_100_kb, 20);
+    begin(&k, rows_of_400_kb, 20);
     assert_true(kit_wait(&k, all_done_and_watched, 24 * 3600));
     assert_int_equal(k.fold->failed, 0);
     assert_int_equal(kit_rows(&k), 20 * 50);
-    assert_true(most_held < 260000);
+    assert_true(most_held < LIMIT_BUFFER_LEAST + 10000);
     kit_close(&k);
 }
 
@@ -388,7 +408,7 @@ int main(void)
         cmocka_unit_test(a_refused_permission_stops_the_run_and_says_what_to_do),
         cmocka_unit_test(a_bigquery_that_is_away_is_waited_for_visibly),
         cmocka_unit_test(a_full_buffer_gives_items_up_and_nothing_gets_stuck),
-        cmocka_unit_test(an_item_that_outgrows_the_buffer_fails_with_advice),
+        cmocka_unit_test(rows_for_stdout_that_outgrow_the_buffer_fail_their_item_with_advice),
         cmocka_unit_test(a_slow_bigquery_reaches_the_handlers_pipes),
         cmocka_unit_test(a_drain_finishes_what_is_in_flight_and_hands_back_the_rest),
         cmocka_unit_test(a_drain_without_patience_hands_back_all),

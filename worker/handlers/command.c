@@ -17,7 +17,6 @@ struct command {
     struct worker *w;
     struct child *child;     /* NULL between items */
     struct buf line;
-    size_t line_max;
     bool skipping;
     struct words words;
     struct timer *timer;     /* the item's deadline */
@@ -51,7 +50,7 @@ static void end_child(struct command *c)
     timer_stop(c->timer);
     drop_line(c);
     c->skipping = false;
-    c->h.blocked = false;
+    c->h.blocked = c->h.stalled = false;
     c->strange = 0;
     words_free(&c->words);
     words_init(&c->words);
@@ -96,9 +95,9 @@ static void take_line(struct command *c, const char *line, size_t len)
 
 static void gather(struct command *c, const char *data, size_t len, bool whole)
 {
-    if (!c->skipping && c->line.len + len > c->line_max) {
+    if (!c->skipping && c->line.len + len > LIMIT_LINE) {
         char text[128], size[64];
-        snprintf(text, sizeof(text), "a row of more than %s", units_show_bytes((int64_t)c->line_max, size, sizeof(size)));
+        snprintf(text, sizeof(text), "a row of more than %s", units_show_bytes(LIMIT_LINE, size, sizeof(size)));
         spoil(c, "size", text);
         c->skipping = true;
         drop_line(c);
@@ -128,7 +127,7 @@ static size_t on_out(void *arg, const char *data, size_t len)
 {
     struct command *c = arg;
     for (size_t at = 0; at < len;) {
-        if (worker_full(c->w)) {
+        if (handler_must_wait(&c->h, c->w)) {
             c->h.blocked = true;
             dispatch_kick(c->w->dispatch);
             return at;
@@ -256,7 +255,6 @@ struct handler *handler_command(struct run *run, struct error *err)
     struct command *c = xcalloc(1, sizeof(*c));
     handler_init(&c->h, &ops, run, 1);
     c->w = w;
-    c->line_max = size_min(LIMIT_LINE, size_max((size_t)w->o.buffer, 65536));
     c->line = BUF_INIT(LIMIT_LINE);
     words_init(&c->words);
     c->timer = timer_new(w->w.loop, on_timer, c);

@@ -22,7 +22,6 @@ struct exec {
     struct child *child;
     struct buf out;          /* lines not yet handed to the pipe */
     struct buf line;         /* the part of a line that has come */
-    size_t line_max;
     bool skipping;           /* the rest of a line that was too long */
     struct words words;
     struct timer *timer;
@@ -266,7 +265,7 @@ static void too_long(struct exec *e)
 {
     char text[256], size[64];
     snprintf(text, sizeof(text), "a line of more than %s from the handler; several lines with a row each have no such limit",
-             units_show_bytes((int64_t)e->line_max, size, sizeof(size)));
+             units_show_bytes(LIMIT_LINE, size, sizeof(size)));
     struct verdict v = {.outcome = OUT_TASK, .reason = "size", .text = text, .len = strlen(text)};
     skip_line(e, &v);
 }
@@ -283,7 +282,7 @@ static void no_room(struct exec *e)
 /* Part of a line, or its end. */
 static void gather(struct exec *e, const char *data, size_t len, bool whole)
 {
-    if (!e->skipping && e->line.len + len > e->line_max)
+    if (!e->skipping && e->line.len + len > LIMIT_LINE)
         too_long(e);
     if (!e->skipping && !whole && !handler_line_fits(e->w, e->line.len, len))
         no_room(e);
@@ -305,7 +304,7 @@ static size_t on_out(void *arg, const char *data, size_t len)
 {
     struct exec *e = arg;
     for (size_t at = 0; at < len && !e->closing;) {
-        if (worker_full(e->w)) {
+        if (handler_must_wait(&e->h, e->w)) {
             e->h.blocked = true;
             dispatch_kick(e->w->dispatch);
             return at;
@@ -406,7 +405,6 @@ struct handler *handler_exec(struct run *run, struct error *err)
     struct exec *e = xcalloc(1, sizeof(*e));
     handler_init(&e->h, &ops, run, run->def->window);
     e->w = w;
-    e->line_max = size_min(LIMIT_LINE, size_max((size_t)w->o.buffer, 65536));
     e->line = BUF_INIT(LIMIT_LINE);
     e->out = BUF_INIT((size_t)LIMIT_CHILD_STDIN);
     words_init(&e->words);

@@ -40,7 +40,8 @@ struct handler {
     bool cleared;                /* has stayed alive for that while: what kills it now is its item */
     bool used;                   /* was given an item */
     bool proved;                 /* has answered anything */
-    bool blocked;                /* its pipe is not read for want of room */
+    bool blocked;                /* its pipe is not read */
+    bool stalled;                /* for want of room in the stream of one of its items */
 };
 
 /* Whether a line that has `have` bytes may grow by `more`, although its end has not come: all such lines of a worker have one buffer between them, short
@@ -49,6 +50,9 @@ static inline bool handler_line_fits(const struct worker *w, size_t have, size_t
 {
     return have + more <= 65536 || w->lines + (int64_t)more <= w->o.buffer || w->in_flight <= 1;
 }
+
+/* Its pipe is not to be read further now. */
+static inline bool handler_must_wait(const struct handler *h, const struct worker *w) { return h->stalled || worker_full(w); }
 
 /* NULL: it cannot be started (err says why). h->run is set; nothing is called back from inside. */
 struct handler *handler_exec(struct run *, struct error *);
