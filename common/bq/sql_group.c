@@ -149,6 +149,25 @@ void sql_group_insert(const struct sql_group *g, struct buf *sql)
     buf_xprintf(sql, "\n) AS bqfleet_q LEFT JOIN UNNEST(@items) AS bqfleet_i ON bqfleet_i.item = bqfleet_q.`%s`", index);
 }
 
+void sql_group_range(const struct bq_ref *shard, const struct field *column, struct buf *sql)
+{
+    const char *before = "", *after = "";
+    if (column->type == FIELD_DATE) {
+        before = "UNIX_DATE(";
+        after = ")";
+    } else if (column->type == FIELD_TIMESTAMP) {
+        before = "UNIX_MICROS(";
+        after = ")";
+    } else if (column->type == FIELD_DATETIME) {
+        before = "UNIX_MICROS(TIMESTAMP(";
+        after = ", 'UTC'))";
+    }
+    buf_xprintf(sql, "SELECT %sMIN(`%s`)%s AS lo, %sMAX(`%s`)%s AS hi, COUNTIF(`%s` IS NULL) AS missing\nFROM ", before, column->name, after, before, column->name,
+                after, column->name);
+    sql_quote_ref(sql, shard);
+    buf_xputs(sql, " WHERE bqfleet_load = @load");
+}
+
 doc *sql_group_params(const char *const *items, size_t count, const char *params, const char *load)
 {
     static const char *const fields[] = {"item", "key", "payload"}, *const types[] = {"INT64", "STRING", "JSON"};

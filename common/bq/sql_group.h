@@ -33,6 +33,10 @@ void sql_group_insert(const struct sql_group *, struct buf *sql);
 /* What such a failure's message begins with, and what it says then: the statement is wrong, not an item. */
 #define SQL_GROUP_STRAY "bqfleet: the query returned a row of item "
 
+/* The range of a load's rows in the column that partitions the target (DATE, DATETIME, TIMESTAMP or INT64), as in struct row_range: one row of lo, hi (NULL
+ * when all are) and missing, which counts those without a value. @load is the load's id. */
+void sql_group_range(const struct bq_ref *shard, const struct field *column, struct buf *sql);
+
 /* items: count * 3 texts: index, key, payload (NULL: none). params, load: NULL: none. */
 doc *sql_group_params(const char *const *items, size_t count, const char *params, const char *load);
 

@@ -70,6 +70,11 @@ void job_base_query(char out[JOB_BASE_SIZE], const char *run, const char *load)
     job_base(out, "query", run, load);
 }
 
+void job_base_range(char out[JOB_BASE_SIZE], const char *run, const char *load)
+{
+    job_base(out, "range", run, load);
+}
+
 void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut)
 {
     char number[24];

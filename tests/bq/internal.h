@@ -94,6 +94,7 @@ struct stmt {
     enum update_kind update;
     char *error;              /* STMT_ERROR */
     struct group_stmt *group; /* STMT_GROUP, STMT_SELECT */
+    struct range_stmt *range; /* STMT_SELECT, instead */
 };
 /* NULL: it is of no shape we know; *at is where it stopped fitting. */
 struct stmt *stmt_parse(const char *sql, const char **at);
@@ -109,6 +110,9 @@ struct group_stmt *stmt_group_parse(const char *sql, struct bq_ref *target, cons
 void stmt_group_free(struct group_stmt *);
 doc *stmt_group_fields(const struct group_stmt *);                                          /* {"fields":[...]} of the SELECT */
 int stmt_group_analyze(struct bqmodel *, const struct stmt *, struct error *);              /* as a dry run does: 0 or -1 */
+struct range_stmt *range_parse(const char *sql);
+void range_free(struct range_stmt *);
+doc *range_fields(void);
 bool update_shape(const char *text, enum update_kind *); /* what follows "UPDATE `t` SET " */
 
 /* What a statement will do, computed on a snapshot. */

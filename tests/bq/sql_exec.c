@@ -243,7 +243,7 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     if (s->kind == STMT_ERROR)
         return run_fail(&r, "invalidQuery", "%s", s->error);
     if (s->kind == STMT_SELECT)
-        return run_group(&r, e);
+        return s->range ? run_range(&r, e) : run_group(&r, e);
     r.target = run_table(&r, &s->target);
     if (r.target == NULL)
         return -1;

@@ -41,6 +41,7 @@ int run_source(struct run *);
 int run_fence(struct run *);
 int run_update(struct run *, struct effects *);
 int run_group(struct run *, struct effects *);
+int run_range(struct run *, struct effects *);
 /* The text of a scalar parameter of this type. */
 int run_param(struct run *, const char *name, enum field_type, const char **text);
 static inline const struct cell *src_cell(const struct src *r, size_t column) { return &r->row->cells[r->shard->columns[column]]; }

@@ -456,9 +456,10 @@ struct stmt *stmt_parse(const char *sql, const char **at)
         return s;
     stmt_free(s);
     s = xcalloc(1, sizeof(*s));
-    s->group = stmt_group_parse(sql, &s->target, at);
+    s->range = range_parse(sql);
+    s->group = s->range ? NULL : stmt_group_parse(sql, &s->target, at);
     s->kind = s->target.table[0] ? STMT_GROUP : STMT_SELECT;
-    if (s->group)
+    if (s->group || s->range)
         return s;
     stmt_free(s);
     return NULL;

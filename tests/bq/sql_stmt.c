@@ -41,6 +41,7 @@ void stmt_free(struct stmt *s)
     free(s->part_column);
     free(s->error);
     stmt_group_free(s->group);
+    range_free(s->range);
     free(s);
 }
 

@@ -204,6 +204,17 @@ static void every_statement_is_the_one_that_was_judged(void **state)
         schema_free(target);
         schema_free(result);
     }
+    static const char *const columns[] = {"k_int:INT64", "k_date:DATE", "k_datetime:DATETIME", "k_ts:TIMESTAMP"};
+    const struct bq_ref from = {"my-project", "staging", "target_s0"};
+    for (size_t i = 0; i < ARRAY_LEN(columns); i++) {
+        struct schema *column = schema_of(columns[i]);
+        struct buf sql = BUF_INIT(LIMIT_SQL);
+        AUTO(free_ptr) char *id = xasprintf("range_%s", column->fields[0].name);
+        sql_group_range(&from, &column->fields[0], &sql);
+        golden_line(&out, id, sql.data, doc_set_str(doc_object(), "load", "STRING"), doc_boolean(true));
+        buf_free(&sql);
+        schema_free(column);
+    }
     golden_compare("groups.ndjson", out.data);
     buf_free(&out);
 }

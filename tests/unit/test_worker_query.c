@@ -132,6 +132,48 @@ static void large_payloads_make_small_groups(void **state)
     kit_close(&k);
 }
 
+/* The partition column's range is asked of the shard, so that the consolidation can leave partitions out. */
+static void a_load_says_where_its_rows_lie(void **state)
+{
+    (void)state;
+    struct kit k;
+    query_open(&k, NUMBERS, 100);
+    struct record *r = kit_record(&k);
+    snprintf(r->partition_column, sizeof(r->partition_column), "v");
+    kit_run(&k, r);
+    k.next_item = 0;
+    for (; k.next_item < 40; k.next_item++) {
+        char payload[32];
+        snprintf(payload, sizeof(payload), k.next_item == 30 ? "{}" : "{\"n\":%d}", (int)k.next_item + 7);
+        kit_publish_item(&k, k.next_item, 0, payload);
+    }
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 300));
+    const struct fold_load *l = &k.fold->loads[0];
+    assert_int_equal(k.fold->load_count, 1);
+    assert_true(l->has_range && l->range_null);
+    assert_int_equal(l->range_lo, 7);
+    assert_int_equal(l->range_hi, 46);
+    kit_close(&k);
+}
+
+static void a_range_that_cannot_be_had_is_done_without(void **state)
+{
+    (void)state;
+    struct kit k;
+    query_open(&k, NUMBERS, 100);
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "bqfleet_range", .kind = BQMODEL_STATUS, .times = -1, .status = 503});
+    struct record *r = kit_record(&k);
+    snprintf(r->partition_column, sizeof(r->partition_column), "v");
+    kit_run(&k, r);
+    kit_publish(&k, 40);
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 300));
+    assert_false(k.fold->loads[0].has_range);
+    query_assert_numbers(&k, 40);
+    kit_close(&k);
+}
+
 /* --- failures of items ------------------------------------------------------------------------------------------------------------------------------ */
 
 static void a_group_that_fails_is_split_until_the_culprit_is_alone(void **state)
@@ -279,6 +321,8 @@ int main(void)
         cmocka_unit_test(statements_keep_to_what_bigquery_takes_on_one_table),
         cmocka_unit_test(parallel_counts_groups),
         cmocka_unit_test(large_payloads_make_small_groups),
+        cmocka_unit_test(a_load_says_where_its_rows_lie),
+        cmocka_unit_test(a_range_that_cannot_be_had_is_done_without),
         cmocka_unit_test(a_group_that_fails_is_split_until_the_culprit_is_alone),
         cmocka_unit_test(a_null_in_a_key_fails_its_item),
         cmocka_unit_test(a_payload_that_is_no_json_fails_its_item),

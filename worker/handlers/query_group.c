@@ -133,6 +133,16 @@ static void put_off(struct group *g, const struct error *err, int64_t wait_ms)
 
 /* --- rows into the shard ------------------------------------------------------------------------------------------------------------------- */
 
+static void on_range(void *arg, const struct row_range *range)
+{
+    struct group *g = arg;
+    if (range != NULL)
+        g->load->range = *range;
+    query_range_stop(g->range);
+    g->range = NULL;
+    finish(g, GROUP_LANDED, NULL, NULL, g->written);
+}
+
 static void inserted(void *arg, const struct bq_job_result *r)
 {
     struct group *g = arg;
@@ -144,7 +154,11 @@ static void inserted(void *arg, const struct bq_job_result *r)
     } else if (doc_get(r->job, "statistics.query.numDmlAffectedRows") == NULL && doc_get(r->job, "statistics.query.dmlStats") == NULL) {
         finish(g, GROUP_FATAL, "query", "BigQuery does not say how many rows its statement has written", 0);
     } else {
-        finish(g, GROUP_LANDED, NULL, NULL, i64_max(r->inserted, r->affected));
+        timer_stop(g->timer);
+        g->written = i64_max(r->inserted, r->affected);
+        g->range = g->written > 0 ? query_range_start(g->load, on_range, g) : NULL;
+        if (g->range == NULL)
+            finish(g, GROUP_LANDED, NULL, NULL, g->written);
     }
 }
 
@@ -312,6 +326,7 @@ void group_free(struct group *g, bool remote)
         bq_job_stop(g->load->job, remote);
         g->load->job = NULL;
     }
+    query_range_stop(g->range);
     load_free(g->load);
     bq_query_stop(g->rows);
     schema_free(g->columns);
@@ -338,6 +353,6 @@ const char *group_waits_for(struct group *g)
         return "";
     char time[64];
     snprintf(g->said, sizeof(g->said), "BigQuery: query %s of %zu items, %.60s, since %s", g->load->id, g->count,
-             g->load->job ? bq_job_state(g->load->job) : "reading rows", units_show_ms(since_ms, time, sizeof(time)));
+             g->load->job ? bq_job_state(g->load->job) : g->range ? "written" : "reading rows", units_show_ms(since_ms, time, sizeof(time)));
     return g->said;
 }

@@ -21,6 +21,13 @@ void query_look_stop(struct query_look *); /* NULL allowed */
 const char *query_look_waits_for(const struct query_look *);
 void query_plan_free(struct query_plan *);
 
+/* --- where a group's rows lie ------------------------------------------------------------------------------------------------------------------ */
+
+struct query_range;
+/* range NULL: it is not known. Not from inside. NULL: the target has no column that prunes. */
+struct query_range *query_range_start(const struct load *, void (*cb)(void *arg, const struct row_range *), void *arg);
+void query_range_stop(struct query_range *); /* NULL allowed */
+
 /* --- one group ----------------------------------------------------------------------------------------------------------------------------- */
 
 enum group_how {
@@ -39,6 +46,8 @@ struct group {
     struct item **items; size_t count, cap; /* all with our handler */
     size_t bytes;              /* of them as parameters */
     struct load *load;         /* once it is at work; its items are taken at the end */
+    struct query_range *range; /* its rows are written, and are asked where they lie */
+    int64_t written;
     struct bq_query *rows;     /* where rows are only read */
     struct schema *columns;
     bool paused;               /* its rows are not read for want of room */
