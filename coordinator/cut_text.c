@@ -185,9 +185,16 @@ static int make(struct cut_gathered *g, const struct cut_of *of, size_t shards_a
     const struct record *r = of->record;
     for (size_t i = 0; i < g->load_count; i++)
         t->rows += g->loads[i].rows;
-    if (r->mode == WRITE_NONE || (g->load_count == 0 && r->mode != WRITE_REPLACE))
+    bool empty = g->load_count == 0 && r->mode != WRITE_REPLACE;
+    /* Whether a run of increments is whole is told by its last cut's job, to those who have nothing but BigQuery to ask. */
+    bool marks = empty && of->cut->last && of->cut->number > 0;
+    if (r->mode == WRITE_NONE || (empty && !marks))
         return 1;
     digest(g, r, of->cut, t);
+    if (marks) {
+        sql_nothing(&t->sql);
+        return 0;
+    }
     choose_side(g, of, t);
     int rc = -1;
     bool many = g->shard_count > shards_at_once;

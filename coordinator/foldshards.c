@@ -66,9 +66,10 @@ static void on_table(void *arg, const struct bq_answer *a)
 static void create(struct one *o)
 {
     struct foldshards *f = o->all;
-    struct bq_label label = {"bqfleet_run", f->record->run};
+    struct bq_label labels[STAGING_LABELS];
+    record_staging_labels(f->record, labels);
     struct bq_table_new t = {.ref = &o->fold->into, .schema = f->schema, .expires_ms = loop_wall_ms(f->world.loop) + EXPIRY_STAGING,
-                             .labels = &label, .label_count = 1, .description = "Folded staging tables of a bqfleet run; goes away by itself."};
+                             .labels = labels, .label_count = STAGING_LABELS, .description = "Folded staging tables of a bqfleet run; goes away by itself."};
     o->call = bq_table_create(f->world.bq, &t, on_table, o);
 }
 

@@ -53,6 +53,11 @@ void sql_quote_ref(struct buf *sql, const struct bq_ref *ref)
     sql_quote(sql, ref->table);
 }
 
+void sql_nothing(struct buf *sql)
+{
+    buf_xputs(sql, "SELECT 'bqfleet: nothing to write'");
+}
+
 void sql_give_up(struct buf *sql, const char *why)
 {
     buf_xputs(sql, "SELECT ERROR('");

@@ -57,6 +57,8 @@ int sql_fold(const struct sql_cut *, struct buf *sql, doc **params, struct error
 int sql_check_columns(const struct schema *, enum write_mode, const char *const *keys, size_t key_count, const char *const *order_by,
                       size_t order_count, const char *const *insert_only, size_t insert_only_count, struct error *);
 
+/* A statement that does nothing: a job that only says, by its id and labels, that there was nothing to write. */
+void sql_nothing(struct buf *sql);
 /* SELECT ERROR('...'): the giveup job. */
 void sql_give_up(struct buf *sql, const char *why);
 /* Appends `name` quoted; aborts on a name that sql_identifier_ok refuses. */

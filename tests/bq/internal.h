@@ -70,7 +70,7 @@ void names_add(struct names *, const char *, size_t);
 void names_free(struct names *);
 bool names_equal(const struct names *, const struct names *);
 
-enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_ERROR, STMT_GROUP, STMT_SELECT };
+enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_NOTHING, STMT_ERROR, STMT_GROUP, STMT_SELECT };
 enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
 enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
 struct term { enum term_form form; char *column; };
@@ -104,7 +104,7 @@ static inline bool stmt_mutates(const struct stmt *s)
 {
     return s->kind == STMT_MERGE || s->kind == STMT_REPLACE || s->kind == STMT_EMPTY || s->kind == STMT_UPDATE;
 }
-static inline bool stmt_writes(const struct stmt *s) { return s->kind != STMT_ERROR && s->kind != STMT_SELECT; }
+static inline bool stmt_writes(const struct stmt *s) { return s->kind != STMT_ERROR && s->kind != STMT_SELECT && s->kind != STMT_NOTHING; }
 /* A user's SELECT over a group of items (sql_select.h), or our INSERT around it. *at is moved on to where it stops fitting, if that is farther. */
 struct group_stmt *stmt_group_parse(const char *sql, struct bq_ref *target, const char **at);
 void stmt_group_free(struct group_stmt *);

@@ -240,6 +240,8 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
 {
     struct run r = {.m = m, .s = s, .params = params, .err = err};
     *e = (struct effects){0};
+    if (s->kind == STMT_NOTHING)
+        return 0;
     if (s->kind == STMT_ERROR)
         return run_fail(&r, "invalidQuery", "%s", s->error);
     if (s->kind == STMT_SELECT)

@@ -442,6 +442,10 @@ static bool statement(struct parser *in)
         in->p += good ? strlen(in->p) : 0;
         return good;
     }
+    if (is(in, "SELECT 'bqfleet: nothing to write'")) {
+        s->kind = STMT_NOTHING;
+        return true;
+    }
     s->kind = STMT_ERROR;
     return is(in, "SELECT ERROR(") && literal(in, &s->error) && is(in, ")");
 }

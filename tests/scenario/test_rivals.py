@@ -301,3 +301,30 @@ def test_more_loads_than_parameters_carry_with_a_coordinator_killed_between_side
     wait_for_log(scene, OUTCOME)
     ends_well(scene, rows, codes_of(watch=watch))
     assert len(jobs(scene, "side")) == 1 and len(jobs(scene)) == 1
+
+
+@pytest.fixture
+def alone(make_scene, bqmodel):
+    """A scene for runs in one process."""
+    made = make_scene(bqmodel("--load-ms", "20", "--dml-ms", "50"))
+    create_target(made)
+    return made
+
+
+def test_increments_whose_last_items_have_no_rows_are_known_as_written(alone):
+    items = make_items(40)
+    handlers = work(alone, 0, "if payload['n'] >= 20:\n    time.sleep(0.1)\n    return []")
+    spec = batch(alone, items, mode="append", finish={"every": "100ms"}, handlers={"work": {"exec": handlers["work"]}})
+    for _ in range(2):
+        done = alone.bqfleet("run", spec, "--run-id", f"twice-{alone.id}", "--linger", "20ms", "--parallel", "4")
+        assert done.code == 0, done
+    ends_well(alone, expected(items[:20]), {"again": done.code})
+
+
+def test_two_processes_under_one_id_at_once_write_it_once(alone):
+    items = make_items(40)
+    spec = batch(alone, items, mode="append", finish={"every": "200ms"}, handlers={"work": {"exec": work(alone, 0.05)["work"]}})
+    twins = [alone.start_bqfleet("run", spec, "--run-id", f"twins-{alone.id}", "--linger", "20ms", "--parallel", "2") for _ in range(2)]
+    done = [twin.wait() for twin in twins]
+    assert sorted(d.code for d in done) == [0, 4], done
+    ends_well(alone, expected(items), {"winner": 0})

@@ -217,6 +217,28 @@ static void bigquery_itself_tells_what_was_written_of_a_run(void **state)
     end(&p, r);
 }
 
+/* What came after the first increment had no rows: the run is whole all the same, and BigQuery can tell. */
+static void a_last_cut_without_rows_is_told_by_a_job_that_does_nothing(void **state)
+{
+    struct stage *s = *state;
+    struct process p;
+    struct record *r = begin(s, &p);
+    struct item_range rest = {3, 2};
+    stage_load(s, r, 0, 3, 1);
+    stage_say(s, r, (struct log_msg){.type = LOGM_CUT, .cut = 0});
+    stage_sleep(s, 60000);
+    stage_say(s, r, (struct log_msg){.type = LOGM_MANIFEST, .manifest = {.empty = &rest, .empty_count = 1}});
+    stage_seal(s, r, 5);
+    STAGE_WAIT(s, process_done, &p);
+    assert_int_equal(fold_exit_code(track_fold(p.track)), EXIT_WRITTEN);
+    struct probe_result found = ask(s, false);
+    assert_int_equal(found.state, PROBE_WRITTEN);
+    assert_true(found.last);
+    assert_int_equal(found.inserted, 3);
+    assert_int_equal(bqmodel_counters(s->model)->merges, 1);
+    end(&p, r);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, stage_open, stage_close)
 int main(void)
 {
@@ -228,6 +250,7 @@ int main(void)
         T(what_one_process_may_not_do_decides_nothing),
         T(a_process_that_may_not_read_the_tables_leaves_the_cut_to_others),
         T(a_load_whose_rows_are_gone_never_passes_for_whole),
+        T(a_last_cut_without_rows_is_told_by_a_job_that_does_nothing),
         T(bigquery_itself_tells_what_was_written_of_a_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

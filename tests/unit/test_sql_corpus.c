@@ -242,6 +242,9 @@ static char *corpus(void)
     struct buf sql = BUF_INIT(LIMIT_SQL);
     sql_give_up(&sql, "line 1: it's \\ broken\nline 2: \"x\" `y` @p");
     golden_line(&out, "give_up", sql.data, doc_object(), doc_boolean(true));
+    buf_clear(&sql);
+    sql_nothing(&sql);
+    golden_line(&out, "nothing", sql.data, doc_object(), doc_boolean(true));
     buf_free(&sql);
     add_permits(&out);
     return buf_steal(&out);
