@@ -385,15 +385,18 @@ static bool turn_of(struct dispatch *d, struct run *run)
     return any;
 }
 
-static void flush(struct dispatch *d)
+/* Each handler gets all its new items at once. False: there were none. */
+static bool flush(struct dispatch *d)
 {
     struct handler *h;
+    bool any = !TAILQ_EMPTY(&d->touched);
     while ((h = TAILQ_FIRST(&d->touched)) != NULL) {
         TAILQ_REMOVE(&d->touched, h, touched);
         h->flush_due = false;
         if (h->ops->flush != NULL)
             h->ops->flush(h);
     }
+    return any;
 }
 
 static bool round_of_runs(struct dispatch *d)
@@ -407,7 +410,6 @@ static bool round_of_runs(struct dispatch *d)
         TAILQ_FOREACH(run, &w->runs, link)
             any |= turn_of(d, run);
     }
-    flush(d);
     return any;
 }
 
@@ -421,14 +423,23 @@ static void take_turns(struct worker *w)
     TAILQ_INSERT_TAIL(&w->runs, first, link);
 }
 
+void dispatch_refill(struct dispatch *d)
+{
+    while (round_of_runs(d))
+        ;
+    flush(d);
+}
+
 static void pump(void *arg)
 {
     struct dispatch *d = arg;
     struct worker *w = d->w;
     runs_stop_fatal(w->known);
     room_make(w);
-    while (round_of_runs(d))
-        ;
+    do
+        while (round_of_runs(d))
+            ;
+    while (flush(d)); /* noop answers in it */
     take_turns(w);
     struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {

@@ -19,6 +19,8 @@ void dispatch_forget(struct run *);    /* its running and waiting items are with
 /* Its running items lost their handlers: they wait again, at no cost. */
 void dispatch_reclaim(struct run *);
 void dispatch_kick(struct dispatch *);
+/* The exception: fills free places at once, from inside a handler's output, so that its child need not stand still meanwhile. Nothing is freed in it. */
+void dispatch_refill(struct dispatch *);
 
 void dispatch_untouch(struct dispatch *, struct handler *); /* it is about to go */
 

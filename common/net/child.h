@@ -48,6 +48,7 @@ struct child_vtable {
     size_t (*unsent)(const struct child *);                     /* bytes copied and not yet in the pipe */
     void (*close_stdin)(struct child *);
     void (*resume)(struct child *);                             /* after out() took less than it was given */
+    void (*rest)(struct child *, int64_t us);                   /* from inside out(): nothing is read for so long, that more may gather; NULL: cannot */
     void (*kill)(struct child *, int signo);                    /* its whole process group */
     void (*drop)(struct child *);                               /* frees it: no further callbacks; killed and reaped if it still runs */
 };
@@ -57,6 +58,7 @@ static inline int child_write(struct child *c, const char *data, size_t len) { r
 static inline size_t child_unsent(const struct child *c) { return c->ops->unsent(c); }
 static inline void child_close_stdin(struct child *c) { c->ops->close_stdin(c); }
 static inline void child_resume(struct child *c) { c->ops->resume(c); }
+static inline void child_rest(struct child *c, int64_t us) { if (c->ops->rest) c->ops->rest(c, us); }
 static inline void child_kill(struct child *c, int signo) { c->ops->kill(c, signo); }
 static inline void child_drop(struct child *c) { if (c) c->ops->drop(c); }
 

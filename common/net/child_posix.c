@@ -53,7 +53,7 @@ struct posix_child {
     struct buf kept; /* of its stdout, not taken yet */
     bool paused;
     size_t late_out;
-    struct timer *grace, *again; /* again: gives what was kept once more, after a resume */
+    struct timer *grace, *again; /* again: gives what was kept once more, after a resume; or the end of a rest */
 };
 
 struct factory {
@@ -141,26 +141,15 @@ static int reap_group(struct posix_child *c)
     return status;
 }
 
-static const char *describe(int status, char *out, size_t size)
-{
-    if (WIFSIGNALED(status)) {
-        const char *name = sigdescr_np(WTERMSIG(status));
-        snprintf(out, size, "killed by signal %d (%s)", WTERMSIG(status), name ? name : "unknown");
-    } else {
-        snprintf(out, size, "exit status %d", WEXITSTATUS(status));
-    }
-    return out;
-}
-
 static void report_if_over(struct posix_child *c)
 {
     if ((c->state != ENDED && c->state != LATE) || c->out.fd >= 0 || c->err.fd >= 0 || c->kept.len > 0)
         return;
-    char text[64];
+    char text[CHILD_STATUS_SIZE];
     int status = reap_group(c);
     timer_stop(c->grace);
     set_state(c, REPORTED);
-    c->events.exited(c->arg, status, describe(status, text, sizeof(text)));
+    c->events.exited(c->arg, status, child_status_text(status, text));
 }
 
 /* Its stdout */
@@ -168,7 +157,7 @@ static void report_if_over(struct posix_child *c)
 static void watch_out(struct posix_child *c)
 {
     if (c->out.fd >= 0)
-        watch_set(c->out.watch, c->kept.len > 0 || c->paused ? 0 : WATCH_READ);
+        watch_set(c->out.watch, c->kept.len > 0 || c->paused || timer_is_set(c->again) ? 0 : WATCH_READ);
 }
 
 /* Offers bytes; what is not taken is kept, and nothing is read until a resume, which may have come from inside the callback. */
@@ -230,6 +219,15 @@ static void posix_resume(struct child *child)
         return;
     c->paused = false;
     timer_set(c->again, 0);
+}
+
+static void posix_rest(struct child *child, int64_t us)
+{
+    struct posix_child *c = of(child);
+    if (c->kept.len > 0)
+        return;
+    timer_set(c->again, us);
+    watch_out(c);
 }
 
 /* Its stderr */
@@ -419,6 +417,7 @@ static const struct child_vtable posix_child_ops = {
     .unsent = posix_unsent,
     .close_stdin = posix_close_stdin,
     .resume = posix_resume,
+    .rest = posix_rest,
     .kill = posix_kill,
     .drop = posix_drop,
 };

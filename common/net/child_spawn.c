@@ -223,3 +223,14 @@ int spawn(const struct child_spec *spec, struct spawned *out, struct error *err)
         continue;
     return -1;
 }
+
+const char *child_status_text(int status, char out[CHILD_STATUS_SIZE])
+{
+    if (WIFSIGNALED(status)) {
+        const char *name = sigdescr_np(WTERMSIG(status));
+        snprintf(out, CHILD_STATUS_SIZE, "killed by signal %d (%s)", WTERMSIG(status), name ? name : "unknown");
+    } else {
+        snprintf(out, CHILD_STATUS_SIZE, "exit status %d", WEXITSTATUS(status));
+    }
+    return out;
+}

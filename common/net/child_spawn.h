@@ -16,4 +16,8 @@ struct spawned {
 /* 0 when the program runs; else -1 with ERR_FATAL, and nothing is left open. */
 int spawn(const struct child_spec *, struct spawned *, struct error *) MUST_CHECK;
 
+/* "exit status 3": what waitpid's status says. Returns out. */
+#define CHILD_STATUS_SIZE 64
+const char *child_status_text(int status, char out[CHILD_STATUS_SIZE]);
+
 #endif

@@ -24,6 +24,7 @@ struct run {
     size_t total;     /* bytes of stdout taken */
     size_t take_max;  /* bytes taken in one call; 0: all */
     size_t given_max; /* the most that was offered at once */
+    int64_t rest_us, seen_us[2]; /* a rest after each output; when the first and when the last one came */
     bool in_start, stop_taking, resume_inside, drop_at_output;
     int drained, exits, status;
     char text[64];
@@ -43,6 +44,11 @@ static size_t on_out(void *arg, const char *data, size_t len)
     r->total += n;
     if (r->resume_inside)
         child_resume(r->child);
+    r->seen_us[1] = loop_now_us(r->loop);
+    if (r->seen_us[0] == 0)
+        r->seen_us[0] = r->seen_us[1];
+    if (r->rest_us > 0)
+        child_rest(r->child, r->rest_us);
     if (r->drop_at_output) {
         child_drop(r->child);
         r->child = NULL;
@@ -304,6 +310,18 @@ static void a_resume_from_inside_the_callback_counts(void **state)
     assert_int_equal(r->total, 5000000);
 }
 
+static void a_rest_puts_reading_off_and_loses_nothing(void **state)
+{
+    struct run *r = *state;
+    r->rest_us = 100 * US_PER_MS;
+    start(r, "echo x; read line; echo y");
+    assert_true(loop_until(r->loop, has_output, r, WAIT));
+    assert_int_equal(child_write(r->child, "\n", 1), 0);
+    finish(r);
+    assert_string_equal(r->out.data, "x\ny\n");
+    assert_true(r->seen_us[1] - r->seen_us[0] >= r->rest_us);
+}
+
 /* A zombie that nobody reaps does not count. */
 static bool process_runs(long pid)
 {
@@ -447,6 +465,7 @@ int main(void)
         CASE(close_after_a_long_write_sends_all_of_it_first),
         CASE(back_pressure_stops_the_child_and_nothing_is_lost),
         CASE(a_resume_from_inside_the_callback_counts),
+        CASE(a_rest_puts_reading_off_and_loses_nothing),
         CASE(kill_reaches_the_whole_group_even_if_it_hangs),
         CASE(a_grandchild_that_keeps_the_pipes_does_not_hold_up_the_exit),
         CASE(a_pause_longer_than_the_grace_loses_nothing),

@@ -333,6 +333,48 @@ static void mode_none_hands_rows_over_and_writes_nothing(void **state)
     kit_close(&k);
 }
 
+#define MANY 32
+
+/* Says nothing before its window is full, and then all at once. */
+static void in_one_breath(struct fake_child *f, const doc *msg)
+{
+    one_row(f, msg);
+    f->stopped = msg != NULL && f->items % MANY != 0;
+    if (!f->stopped)
+        fake_say(f, "\n");
+}
+
+static size_t given_at[2]; /* bytes that the child had been sent when the first, and when the last of its answers was read */
+static void note_given(void *arg, int64_t item, const char *lines, size_t len)
+{
+    (void)item;
+    (void)lines;
+    (void)len;
+    struct kit *k = arg;
+    if (lines_seen++ < MANY)
+        given_at[lines_seen > 1] = k->fakes->in.len;
+}
+
+static void a_child_has_further_items_before_the_last_of_its_answers_is_read(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_EXEC);
+    k.script = in_one_breath;
+    k.defs.v[0].window = k.options.parallel = MANY;
+    k.options.rows = note_given;
+    struct record *r = kit_record(&k);
+    r->mode = WRITE_NONE;
+    kit_run(&k, r);
+    kit_publish(&k, 2 * MANY);
+    lines_seen = 0;
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 60));
+    assert_int_equal(lines_seen, 2 * MANY);
+    assert_true(given_at[1] >= given_at[0] + given_at[0] / 4);
+    kit_close(&k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -349,6 +391,7 @@ int main(void)
         cmocka_unit_test(partitions_that_move_lose_nothing_and_double_nothing),
         cmocka_unit_test(an_item_in_flight_when_its_partition_comes_back_is_not_run_twice),
         cmocka_unit_test(mode_none_hands_rows_over_and_writes_nothing),
+        cmocka_unit_test(a_child_has_further_items_before_the_last_of_its_answers_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,18 +15,23 @@
  */
 #define STRANGE_LINES 20 /* lines without meaning that are logged for each child; the rest is counted */
 #define LINE_KEPT (1024 * 1024) /* bytes of a buffer that is kept for the next line */
+#define REFILL_LEAST 8   /* answers after which a child gets new items while its further answers are read; at least half of its window */
+#define REST_US 300      /* the longest that answers are left to gather */
+#define REST_LEAST_US 50
 
 struct exec {
     struct handler h;
     struct worker *w;
     struct child *child;
     struct buf out;          /* lines not yet handed to the pipe */
+    int64_t deadline_ms;     /* of the items in them */
     struct buf line;         /* the part of a line that has come */
     bool skipping;           /* the rest of a line that was too long */
     struct words words;
     struct timer *timer;
     bool clock;              /* items' clocks run */
     int64_t oldest_us;       /* since when the first of h.items is the oldest unanswered one, with the clock running */
+    int64_t read_us;         /* when it was read last */
     int64_t strange;
     bool closing;
 };
@@ -300,9 +305,23 @@ static void gather(struct exec *e, const char *data, size_t len, bool whole)
     }
 }
 
+/* Answers that come one by one, each of which wakes us at the child's cost, are left to gather while it has more than half of its window to work on: for as
+ * long as that half takes it. Slow work is not waited for: a child with many slow items at once would do without its next one for that long. */
+static void rest(struct exec *e, int64_t answered)
+{
+    int64_t now = loop_now_us(e->w->w.loop), since_us = now - e->read_us, ahead = e->h.busy - e->h.window / 2;
+    e->read_us = now;
+    if (answered == 0 || answered * 8 > e->h.window || since_us / answered > REST_US / 4)
+        return;
+    int64_t us = i64_min(REST_US, since_us * ahead / answered);
+    if (us >= REST_LEAST_US)
+        child_rest(e->child, us);
+}
+
 static size_t on_out(void *arg, const char *data, size_t len)
 {
     struct exec *e = arg;
+    int64_t busy = e->h.busy, answered = 0;
     for (size_t at = 0; at < len && !e->closing;) {
         if (handler_must_wait(&e->h, e->w)) {
             e->h.blocked = true;
@@ -313,7 +332,14 @@ static size_t on_out(void *arg, const char *data, size_t len)
         size_t n = end ? (size_t)(end - data) - at : len - at;
         gather(e, data + at, n, end != NULL);
         at += n + (end ? 1 : 0);
+        if (busy - e->h.busy >= i64_max(e->h.window / 2, REFILL_LEAST)) { /* it works on these while we read on */
+            answered += busy - e->h.busy;
+            dispatch_refill(e->w->dispatch);
+            busy = e->h.busy;
+        }
     }
+    if (!e->closing)
+        rest(e, answered + busy - e->h.busy);
     return len;
 }
 
@@ -375,7 +401,9 @@ static void exec_start(struct handler *h, struct item *item)
     struct exec *e = exec_of(h);
     if (item == TAILQ_FIRST(&h->items))
         e->oldest_us = loop_now_us(e->w->w.loop);
-    proto_item(&e->out, item, loop_wall_ms(e->w->w.loop) + run_timeout_ms(h->run));
+    if (e->out.len == 0)
+        e->deadline_ms = loop_wall_ms(e->w->w.loop) + run_timeout_ms(h->run);
+    proto_item(&e->out, item, e->deadline_ms);
     arm(e);
 }
 
