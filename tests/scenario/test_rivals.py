@@ -313,11 +313,17 @@ def alone(make_scene, bqmodel):
 
 def test_increments_whose_last_items_have_no_rows_are_known_as_written(alone):
     items = make_items(40)
-    handlers = work(alone, 0, "if payload['n'] >= 20:\n    time.sleep(0.1)\n    return []")
+    gate = alone.folder / "gate"
+    handlers = work(alone, 0, f"while payload['n'] >= 20 and not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\nif payload['n'] >= 20:\n    return []")
     spec = batch(alone, items, mode="append", finish={"every": "100ms"}, handlers={"work": {"exec": handlers["work"]}})
-    for _ in range(2):
-        done = alone.bqfleet("run", spec, "--run-id", f"twice-{alone.id}", "--linger", "20ms", "--parallel", "4")
-        assert done.code == 0, done
+    run = ("run", spec, "--run-id", f"twice-{alone.id}", "--linger", "20ms", "--parallel", "40")
+    first = alone.start_bqfleet(*run)
+    wait_for(lambda: len(target_rows(alone)) == 40, 60, "the rows of the first items")
+    gate.touch()
+    done = first.wait()
+    assert done.code == 0, done
+    done = alone.bqfleet(*run)
+    assert done.code == 0, done
     ends_well(alone, expected(items[:20]), {"again": done.code})
 
 
