@@ -175,7 +175,7 @@ static void put_time(struct line *l, bool json)
 
 static void compose(struct line *l, enum log_level level, const struct log_ctx *ctx, const char *msg, size_t msg_len, bool json)
 {
-    static _Thread_local struct line context;
+    struct line context; /* on the stack: per thread, it would cost every thread of a library its size */
     context.len = 0;
     context.room = sizeof(context.text);
     if (ctx != NULL)
@@ -232,8 +232,8 @@ void log_line(enum log_level level, const struct log_ctx *ctx, const char *fmt, 
 {
     if (!log_enabled(level))
         return;
-    static _Thread_local char msg[LINE_MAX_BYTES];
-    static _Thread_local struct line line;
+    char msg[LINE_MAX_BYTES];
+    struct line line;
     int saved = errno;
     va_list ap;
     va_start(ap, fmt);
