@@ -1,6 +1,7 @@
 #include <signal.h>
 
 #include "common/base/units.h"
+#include "common/host/host.h"
 #include "coordinator/command.h"
 
 /* Common bits that every command takes come with WHO_INIT too: rows for all (help, config, log, output). */
@@ -143,6 +144,8 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    if (plugin_host_wanted(argc, argv)) /* runs in this process have handlers, too */
+        return plugin_host(argc, argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
     int code = dispatch(argc, argv);
     /* What did not reach stdout was not said. */

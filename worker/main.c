@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "common/base/log.h"
+#include "common/host/host.h"
 #include "worker/start.h"
 
 /* bqfleet-worker: one worker as a process, until a signal or an error that it cannot go on with. */
@@ -90,6 +91,8 @@ static int help(void)
 
 int main(int argc, char **argv)
 {
+    if (plugin_host_wanted(argc, argv))
+        return plugin_host(argc, argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
     struct process p = {.code = EXIT_WRITTEN};
     struct config config = {.rows = settings_rows, .count = settings_count, .settings = &p.settings, .who = WHO_WORKER, .env = from_environment};

@@ -5,6 +5,7 @@
 #include "common/base/limits.h"
 #include "common/base/units.h"
 #include "common/bq/sql_group.h"
+#include "common/host/host.h"
 
 #define QUERY_WINDOW 1000
 
@@ -99,30 +100,51 @@ static int parse_query(struct yaml *map, struct handler_def *d, struct error *er
     return yaml_want_int(map, "window", 1, LIMIT_GROUP_ITEMS, &d->window, err);
 }
 
+/* --- a plugin ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* The host is this program itself, whatever its file is called or has become since it was started: so host and worker are of one version. */
+static void take_plugin(struct handler_def *d, const char *library)
+{
+    d->kind = HANDLER_EXEC;
+    d->argv = xcalloc(4, sizeof(*d->argv));
+    d->argv[0] = xstrdup("/proc/self/exe");
+    d->argv[1] = xstrdup(PLUGIN_HOST_FLAG);
+    d->argv[2] = xstrdup(library);
+}
+
+static int parse_plugin(struct yaml *map, struct handler_def *d, struct error *err)
+{
+    const struct yaml *node = yaml_get(map, "plugin");
+    if (node->type != YAML_SCALAR || node->value[0] == '\0')
+        return yaml_error(node, err, "plugin: names no library; write e.g. plugin: ./libpredict.so");
+    take_plugin(d, node->value);
+    return 0;
+}
+
 /* --- all kinds --------------------------------------------------------------------------------------------------------------------------- */
 
 static int parse_one(struct yaml *map, struct handler_def *d, struct error *err)
 {
-    static const char *const keys[] = {"exec", "command", "query", "noop", "start_timeout", "window", "env"};
+    static const char *const keys[] = {"exec", "command", "query", "plugin", "noop", "start_timeout", "window", "env"};
     if (map->type != YAML_MAP)
         return yaml_error(map, err, "handler %s: write {exec: [program, argument]} or {command: [program, '{key}']}", d->name);
     if (yaml_only(map, keys, ARRAY_LEN(keys), err) != 0)
         return -1;
     bool exec = yaml_get(map, "exec") != NULL, command = yaml_get(map, "command") != NULL, noop = yaml_get(map, "noop") != NULL;
-    bool query = yaml_get(map, "query") != NULL;
-    if (exec + command + noop + query != 1)
-        return yaml_error(map, err, "handler %s: needs exactly one of exec, command, query", d->name);
+    bool query = yaml_get(map, "query") != NULL, plugin = yaml_get(map, "plugin") != NULL;
+    if (exec + command + noop + query + plugin != 1)
+        return yaml_error(map, err, "handler %s: needs exactly one of exec, command, query, plugin", d->name);
     if (query)
         return parse_query(map, d, err);
-    d->kind = exec ? HANDLER_EXEC : command ? HANDLER_COMMAND : HANDLER_NOOP;
+    d->kind = exec || plugin ? HANDLER_EXEC : command ? HANDLER_COMMAND : HANDLER_NOOP;
     if (noop && yaml_want_us(map, "noop", &d->noop_us, err) != 0)
         return -1;
-    if (!noop && parse_argv(map, exec ? "exec" : "command", d, err) != 0)
+    if (plugin ? parse_plugin(map, d, err) != 0 : !noop && parse_argv(map, exec ? "exec" : "command", d, err) != 0)
         return -1;
     if (yaml_want_ms(map, "start_timeout", &d->start_timeout_ms, err) != 0 || yaml_want_int(map, "window", 1, 4096, &d->window, err) != 0)
         return -1;
     if (d->kind != HANDLER_EXEC && d->window != 1)
-        return yaml_error(yaml_get(map, "window"), err, "window: only exec handlers have one");
+        return yaml_error(yaml_get(map, "window"), err, "window: only exec, query and plugin handlers have one");
     return parse_env(map, d, err);
 }
 
@@ -161,6 +183,10 @@ int handler_defs_add(struct handler_defs *defs, const char *assignment, struct e
     }
     if (strncmp(eq + 1, "query:", 6) == 0)
         return read_sql(d, eq + 7, err) == 0 ? 0 : error_prefix(err, "--handler %s", name);
+    if (strncmp(eq + 1, "plugin:", 7) == 0 && eq[8] != '\0') {
+        take_plugin(d, eq + 8);
+        return 0;
+    }
     size_t count = 0;
     d->kind = HANDLER_EXEC;
     if (strv_split(eq + 1, &d->argv, &count, err) != 0)

@@ -8,7 +8,7 @@ enum handler_kind { HANDLER_EXEC, HANDLER_COMMAND, HANDLER_NOOP, HANDLER_QUERY }
 struct handler_def {
     char *name;
     enum handler_kind kind;
-    char **argv;              /* exec: the program, kept running; command: one process per item, '{key}' replaced */
+    char **argv;              /* exec: the program, kept running; command: one process per item, '{key}' replaced. A plugin is an exec of our own host */
     char **env;               /* NAME=value added; may be NULL */
     char *dir;                /* working directory; NULL: ours */
     int64_t start_timeout_ms; /* 60 s */
@@ -19,10 +19,10 @@ struct handler_def {
 struct handler_defs { struct handler_def *v; size_t count; };
 
 /* {predict: {exec: [...], start_timeout: 120s, window: 8, env: {A: b}}}; an exec or command given as a string is split as a shell does.
- * {query: "SELECT ..."} or {query: {file: x.sql}, window: 500}. dir: where relative programs and files are, and the children live. */
+ * {query: "SELECT ..."} or {query: {file: x.sql}, window: 500}. {plugin: ./lib.so}. dir: where relative programs and files are, and the children live. */
 int handler_defs_parse(struct yaml *map, const char *dir, struct handler_defs *, struct error *);
 /* NAME=COMMAND LINE; "NAME=noop:" is the built-in one that answers every item without rows, "NAME=noop:50ms" after that time. In YAML {noop: 50ms}.
- * "NAME=query:FILE" is the SELECT in that file. */
+ * "NAME=query:FILE" is the SELECT in that file, "NAME=plugin:LIB.so" the plugin in that library. */
 int handler_defs_add(struct handler_defs *, const char *assignment, struct error *);
 const struct handler_def *handler_defs_find(const struct handler_defs *, const char *name);
 void handler_defs_free(struct handler_defs *);

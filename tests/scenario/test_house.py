@@ -6,7 +6,7 @@ import pytest
 
 from support.scene import BIN, ROOT
 
-LAYERS = {"common/base": 0, "common/net": 1, "common/bus": 2, "common/bq": 2, "common/fleet": 3, "worker": 4, "coordinator": 4}
+LAYERS = {"common/base": 0, "common/net": 1, "common/host": 1, "common/bus": 2, "common/bq": 2, "common/fleet": 3, "worker": 4, "coordinator": 4}
 SOURCES = [path for folder in ("common", "worker", "coordinator", "include", "tests") for path in sorted((ROOT / folder).rglob("*.[ch]"))]
 SCRIPTS = [path for folder in ("deploy", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 FILE_LINES, FUNCTION_LINES = 500, 60

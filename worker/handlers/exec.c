@@ -7,6 +7,7 @@
 #include "worker/handlers/exec_proto.h"
 #include "worker/handlers/words.h"
 #include "worker/pool.h"
+#include "worker/runs.h"
 #include "worker/staging.h"
 
 /*
@@ -217,6 +218,14 @@ static void take_malformed(struct exec *e, const char *line, size_t len, struct 
     strange(e, "", line, len);
 }
 
+/* An error of no item: this handler can work on none. */
+static void take_start_error(struct exec *e, const struct answer *a)
+{
+    AUTO(free_ptr) char *text = NULL;
+    if (a->error.n > 0 && answer_error(a->error, &text) == ANSWER_FATAL)
+        runs_fatal(e->h.run, "handler %.100s: %.400s", e->h.run->record->handler, text);
+}
+
 static void take_line(struct exec *e, const char *line, size_t len)
 {
     struct answer a;
@@ -234,8 +243,10 @@ static void take_line(struct exec *e, const char *line, size_t len)
     }
     if (a.ready)
         proved(e);
-    if (!a.has_item)
+    if (!a.has_item) {
+        take_start_error(e, &a);
         return;
+    }
     if (item == NULL) {
         strange(e, "an answer for an item that this child does not have: ", line, len);
         return;
