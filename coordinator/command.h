@@ -39,6 +39,8 @@ int command_watch(struct command_env *, char *const *args, int count);
 int command_status(struct command_env *, char *const *args, int count);
 int command_cancel(struct command_env *, char *const *args, int count);
 int command_finish(struct command_env *, char *const *args, int count);
+int command_dead(struct command_env *, char *const *args, int count);
+int command_redrive(struct command_env *, char *const *args, int count);
 int command_serve(struct command_env *, char *const *args, int count);
 int command_try(struct command_env *, char *const *args, int count);
 int command_plan(struct command_env *, char *const *args, int count);

@@ -1,17 +1,29 @@
 #ifndef BQF_COORDINATOR_FAILED_H
 #define BQF_COORDINATOR_FAILED_H
 
+#include "coordinator/itemset.h"
 #include "coordinator/outbox.h"
 
 /*
- * Writes a run's failed items as NDJSON, valid as items.file again: each the item's payload with "_bqfleet":{"item","error","reason","attempts"}. That
- * an item failed is the log's word; its payload and whole error are looked up in `dead`, and where that has none the line has the key's
- * field (items.key, else "key") and "_bqfleet" only. Loop thread only.
+ * A run's failed items as objects that are valid in items.file again: each the item's payload with "_bqfleet":{"run","item","error","reason","attempts",
+ * "time_ms"}. That an item failed is the log's word (the fold); its payload and whole error are looked up in `dead`, which may lack some and has items
+ * that succeeded after all. Where it lacks one the payload comes from the queue's topic and the error from the fold; where that has none either, the object
+ * has the key's field (items.key, else "key") and "_bqfleet" only. Memory: a bit an item, and what the fold keeps. Loop thread only.
  */
 struct failed;
-/* err NULL: written, that many. */
-typedef void failed_cb(void *arg, int64_t items, const struct error *err);
-struct failed *failed_start(const struct world *, struct outbox *, const struct record *, const struct fold *, const char *path, failed_cb *, void *arg);
+struct failed_options {
+    const struct world *world;
+    struct outbox *outbox;
+    const struct record *record;
+    const struct fold *fold;
+    const struct itemset *only;              /* those of the failed ones; NULL: all. Outlives it. */
+    void (*line)(void *arg, const doc *);    /* one object; NULL: into the file at path, as NDJSON */
+    const char *path;
+    void *arg;
+    /* err NULL: all were given, that many. */
+    void (*done)(void *arg, int64_t items, const struct error *err);
+};
+struct failed *failed_start(const struct failed_options *);
 void failed_stop(struct failed *); /* NULL allowed */
 
 #endif

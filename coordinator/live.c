@@ -221,6 +221,16 @@ int live_open_named(struct live *l, struct command_env *env, unsigned wants, con
     return -1;
 }
 
+bool live_has_heir(struct live *l, const struct catalog_run *run)
+{
+    const struct catalog_run *heir = catalog_heir_of(catalog_watch_runs(coordinator_watch(l->coordinator)), run->run);
+    if (heir == NULL)
+        return false;
+    fprintf(stderr, "bqfleet: run %s redrives the failed items of run %s, and takes its rows when it is complete; to decide otherwise, cancel that one first: "
+            "bqfleet cancel %s%s\n", heir->run, run->run, heir->run, l->flags);
+    return true;
+}
+
 const struct spec *live_any_project(const struct command_env *env)
 {
     static char name[] = "bqfleet"; /* asked only whether BigQuery is there; jobs run in their records' projects */

@@ -79,6 +79,8 @@ bool live_same_meaning(struct live *, const struct record *);
 void live_track(struct live *, enum track_role);
 /* The run that a user's text means, from the catalog: NULL with its error printed. */
 struct catalog_run *live_named(struct live *, const char *text);
+/* Whether an open run is to adopt that one: then it says so, and that the other is to be cancelled first. */
+bool live_has_heir(struct live *, const struct catalog_run *);
 /* Prints the summary, writes --failed, ends with the run's code. */
 void live_finish(struct live *);
 /* The log no longer tells how the run ended: what is known otherwise is printed, and the command ends. err: why. */
@@ -95,6 +97,8 @@ int live_open_items(struct live *, const struct spec *);
 void live_submit_failed(struct live *, int code, const struct error *);
 /* Starts submitting live->record. */
 void live_submit(struct live *, const struct submit_events *, bool leaves);
+/* The same for a command that stays: with progress, and what an interruption does. */
+void live_submit_and_stay(struct live *);
 /* Waits for cond, a signal, or the end, at most wait_ms (0: for ever). -1 when cond came true; else an exit code, the error printed. */
 int live_until(struct live *, bool (*cond)(void *), int64_t wait_ms, const char *what);
 /* Where this process had the first right to consolidate: says in the run's log that it leaves, so that whoever comes need not wait for it. */

@@ -59,9 +59,14 @@ static void say_why(const struct live *l, const struct fold *f, int code)
     if (code == EXIT_HELD && l->embedded) {
         fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; %s. Raise it, or mend them (--failed FILE lists them)\n", stands);
     } else if (code == EXIT_HELD) {
-        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel");
-        fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
-                        "  to write it without them: %s --accept-failed\n  to drop it: %s\n", finish, cancel);
+        const struct catalog_run *heir = catalog_heir_of(catalog_watch_runs(coordinator_watch(l->coordinator)), l->record->run);
+        AUTO(free_ptr) char *finish = live_advice(l, "finish"), *cancel = live_advice(l, "cancel"), *redrive = live_advice(l, "redrive");
+        if (heir != NULL)
+            fprintf(stderr, "bqfleet: held; run %s redrives its failed items, and takes its rows when it is complete: bqfleet watch %s%s\n", heir->run,
+                    heir->run, l->flags);
+        else
+            fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows, nothing more is written.\n"
+                            "  to run them again: %s\n  to write it without them: %s --accept-failed\n  to drop it: %s\n", redrive, finish, cancel);
     } else {
         const char *why = f->end_text ? f->end_text : "";
         bool said = written == 0 && strstr(why, stands) != NULL;
@@ -100,7 +105,8 @@ void live_finish(struct live *l)
 {
     l->over = true;
     if (l->env->settings->failed != NULL && l->failed == NULL)
-        l->failed = failed_start(&l->setup.world, l->outbox, l->record, track_fold(l->track), l->env->settings->failed, on_failed_written, l);
+        l->failed = failed_start(&(struct failed_options){.world = &l->setup.world, .outbox = l->outbox, .record = l->record, .fold = track_fold(l->track),
+                                                          .path = l->env->settings->failed, .done = on_failed_written, .arg = l});
     else
         print_and_end(l);
 }

@@ -32,6 +32,11 @@ static doc *basics(const struct record *r)
     } else {
         doc_set(d, "table", doc_null());
     }
+    if (r->redrives[0] != '\0') {
+        doc_set_str(d, "redrives", r->redrives);
+        doc_set_bool(d, "adopts", r->adopts[0] != '\0');
+        doc_set_int(d, "left_failed", r->left);
+    }
     return doc_set_int(d, "submitted_ms", r->created_ms);
 }
 
@@ -67,6 +72,8 @@ doc *report_of_fold(const struct record *r, const struct fold *f, int64_t now_ms
     doc_set_str(d, "state", over ? run_end_name(f->end) : f->phase == RUN_ENDED ? "writing" : run_phase_name(f->phase));
     doc_set(d, "exit", over || f->phase == RUN_HELD ? doc_integer(fold_exit_code(f)) : doc_null());
     doc_set_str(d, "text", f->end_text ? f->end_text : "");
+    if (f->adopted_by != NULL)
+        doc_set_str(d, "adopted_by", f->adopted_by);
     set_counts(d, r, f);
     doc_set_int(d, "duration_ms", i64_max((over ? f->effect_ms : now_ms) - r->created_ms, 0));
     return doc_set(d, "failed_items", failed_items(f));
@@ -140,11 +147,29 @@ static void print_failed(FILE *to, const doc *d)
         fprintf(to, "  and %" PRId64 " more; --failed FILE writes them all\n", failed - (int64_t)doc_len(list));
 }
 
+/* Both ways: what it redrives, and what redrives it. */
+static void print_redrives(FILE *to, const doc *d)
+{
+    int64_t left = doc_int(d, "left_failed", 0);
+    char a[32];
+    if (doc_get(d, "redrives") != NULL) {
+        fprintf(to, "  of     run %s, whose failed items it redrives", doc_str(d, "redrives", ""));
+        if (doc_bool(d, "adopts", false))
+            fprintf(to, ", and whose rows are written with its own");
+        if (left > 0)
+            fprintf(to, "; %s others stay failed", units_show_count(left, a, sizeof(a)));
+        fputc('\n', to);
+    }
+    if (doc_get(d, "redriven_by") != NULL)
+        fprintf(to, "  again  run %s redrives its failed items\n", doc_str(d, "redriven_by", ""));
+}
+
 static void print_text(FILE *to, const doc *d)
 {
     char time[32];
     const char *text = doc_str(d, "text", "");
     fprintf(to, "Run %s of batch %s: %s%s%s\n", doc_str(d, "run", ""), doc_str(d, "batch", ""), doc_str(d, "state", ""), text[0] ? ": " : "", text);
+    print_redrives(to, d);
     print_items(to, d);
     print_rows(to, d);
     if (doc_get(d, "duration_ms") != NULL)

@@ -244,7 +244,9 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
     if (!t->live) {
         snprintf(out, size, "%s", t->unknown ? "nothing: its log is gone" : "its log to be read");
     } else if (f->phase == RUN_HELD) {
-        snprintf(out, size, "a decision: finish --accept-failed writes it without its failed items, cancel drops it");
+        snprintf(out, size, "%s", catalog_heir_of(catalog_watch_runs(t->o.watch), t->record->run)
+                                ? "the run that redrives its failed items"
+                                : "a decision: redrive runs its failed items again, finish --accept-failed writes it without them, cancel drops it");
     } else if (t->consolidate != NULL) {
         consolidate_state(t->consolidate, out, size);
     } else if (t->cleanup != NULL) {

@@ -17,6 +17,8 @@ static char *entry(const struct item *item, bool with_payload)
             payload = doc_stringn(item_payload(item), item->payload_len);
     }
     doc_set(e, "payload", payload ? payload : doc_null());
+    if (!with_payload)
+        doc_set_bool(e, "payload_left_out", true);
     doc_set_int(e, "attempts", item->attempts);
     doc_set_str(e, "reason", item->reason);
     doc_set_str(e, "text", item->text ? item->text : "");

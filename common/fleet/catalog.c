@@ -108,6 +108,15 @@ struct catalog_run *catalog_heir_of(struct catalog *c, const char *run)
     return heir;
 }
 
+struct catalog_run *catalog_redriver_of(struct catalog *c, const char *run)
+{
+    struct catalog_run *last = NULL;
+    for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
+        if (e->known && e->pub.standing != STANDING_VOID && strcmp(e->pub.record->redrives, run) == 0 && (last == NULL || e->pub.offset > last->offset))
+            last = &e->pub;
+    return last;
+}
+
 struct catalog_run *catalog_last_of(struct catalog *c, const char *batch)
 {
     struct catalog_run *last = NULL;

@@ -260,6 +260,8 @@ void record_meaning(const struct record *r, char out[41])
         buf_xprintf(&b, "\n%s", r->keys[i]);
     if (r->null_keys != NULL_KEYS_REFUSE)
         buf_xprintf(&b, "\nNULL %s", null_keys_names[r->null_keys]);
+    if (r->redrives[0] != '\0')
+        buf_xprintf(&b, "\nredrives %s", r->redrives);
     sha256_hex(b.data, b.len, hex);
     memcpy(out, hex, 40);
     out[40] = '\0';

@@ -58,7 +58,7 @@ doc *record_to_doc(const struct record *);
 struct record *record_parse(const char *text, size_t len, struct error *);
 void record_free(struct record *);
 DEFINE_AUTO(record_free, struct record *)
-/* A digest of what a run is for: its batch, target, mode and keys. A run id used for two of these is used wrongly. */
+/* A digest of what a run is for: its batch, target, mode and keys, and the run it redrives. A run id used for two of these is used wrongly. */
 void record_meaning(const struct record *, char out[41]);
 /* The target's schema and the three columns of bookkeeping: every staging table's that holds rows. */
 doc *record_shard_schema(const struct record *);

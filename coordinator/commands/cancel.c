@@ -76,6 +76,8 @@ int command_cancel(struct command_env *env, char *const *args, int count)
         fprintf(stderr, "bqfleet: the run had ended before\n");
         return live_close(&l, EXIT_NO);
     }
+    if (live_has_heir(&l, run))
+        return live_close(&l, EXIT_NO);
     char text[LIMIT_FAILURE_TEXT];
     snprintf(text, sizeof(text), "%s", env->settings->text ? env->settings->text : "by `bqfleet cancel`");
     struct log_msg m = {.type = LOGM_CANCEL, .text = text};

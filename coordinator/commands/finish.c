@@ -60,6 +60,8 @@ int command_finish(struct command_env *env, char *const *args, int count)
         fprintf(stderr, "bqfleet: run %s is not held: it has ended\n", run->run);
         return live_close(&l, EXIT_NO);
     }
+    if (live_has_heir(&l, run))
+        return live_close(&l, EXIT_NO);
     live_show_progress(&l);
     live_track(&l, TRACK_FIRST); /* whoever decides acts at once */
     return live_run(&l);

@@ -3,7 +3,7 @@
 
 /* `status`: the open runs of a fleet, or one run, with the workers; and what will happen next by itself. */
 
-static const char *next_of(const struct track *t, const char *flags, char *out, size_t size)
+static const char *next_of(const struct track *t, const struct catalog_run *heir, const char *flags, char *out, size_t size)
 {
     const struct fold *f = track_fold(t);
     const char *run = track_record(t)->run;
@@ -14,8 +14,11 @@ static const char *next_of(const struct track *t, const char *flags, char *out, 
     else if (f->phase == RUN_WORKING)
         snprintf(out, size, "workers do the other %" PRId64 " items; then it is %s", f->items - f->done,
                  fold_over_tolerance(f) ? "held, having failed more than it tolerates" : "consolidated");
+    else if (f->phase == RUN_HELD && heir != NULL)
+        snprintf(out, size, "run %s redrives its failed items; when that is complete, its rows are written with them", heir->run);
     else if (f->phase == RUN_HELD)
-        snprintf(out, size, "nothing by itself: `bqfleet finish %s --accept-failed%s` or `bqfleet cancel %s%s`", run, flags, run, flags);
+        snprintf(out, size, "nothing by itself: `bqfleet redrive %s%s` runs the failed items again, `bqfleet finish %s --accept-failed%s` writes it without "
+                 "them, `bqfleet cancel %s%s` drops it", run, flags, run, flags, run, flags);
     else if (!fold_settled(f) && track_submitter_left(t))
         snprintf(out, size, "a coordinator (watch or serve) runs its consolidation, at once: its submitter has left");
     else if (!fold_settled(f))
@@ -34,11 +37,14 @@ static doc *describe(struct live *l, struct track *t)
     doc_set_str(d, "handler", track_record(t)->handler);
     const struct record *r = track_record(t);
     const struct fold *f = track_fold(t);
+    const struct catalog_run *heir = catalog_redriver_of(catalog_watch_runs(coordinator_watch(l->coordinator)), r->run);
+    if (heir != NULL)
+        doc_set_str(d, "redriven_by", heir->run);
     track_waits_for(t, text, sizeof(text));
     if (text[0] == '\0' && (f->phase == RUN_PUBLISHING || f->phase == RUN_WORKING))
         presence_waits_for(l->presence, r->queue, r->handler, text, sizeof(text));
     doc_set_str(d, "waits_for", text);
-    return doc_set_str(d, "next", next_of(t, l->flags, text, sizeof(text)));
+    return doc_set_str(d, "next", next_of(t, heir != NULL && heir->record->adopts[0] ? heir : NULL, l->flags, text, sizeof(text)));
 }
 
 /* A worker that was killed takes no leave. Its items are with others long before. */
