@@ -5,6 +5,7 @@
 /* A member of a group: one client of its own, joining, messages, pausing, leaving. */
 
 #define MESSAGES_A_WAKE 1000
+#define BATCH_BYTES (256 * 1024)
 #define POLL_EVERY_US US_PER_S /* polled even when nothing comes: a member that is paused must not pass for a stuck one */
 #define MEMBER_POLL_MS 100
 #define HEARTBEAT_MS 1000     /* a rebalance is noticed with the next one */
@@ -95,7 +96,7 @@ static void on_message(struct kafka_group *g, const rd_kafka_message_t *m)
     if (!kafka_group_holds(g, m->partition) || m->offset < g->slots[m->partition].next)
         return; /* given up, or seen before a connection broke */
     g->slots[m->partition].next = m->offset + 1;
-    kafka_nudge_look(g, m->len);
+    kafka_nudge_look(g);
     struct bus_msg msg = {
         .topic = g->topic, .partition = m->partition, .offset = m->offset, .time_ms = rd_kafka_message_timestamp(m, NULL),
         .key = m->key, .key_len = m->key_len, .value = m->payload, .value_len = m->len,
@@ -119,18 +120,28 @@ static bool on_polled(struct kafka_group *g, rd_kafka_message_t *m)
  * What librdkafka 2.0.2 gets wrong about batches (offsets skipped after a pause or a resume) does not concern us: we pause by leaving messages where
  * they are. They are taken and told by the same thread that gives partitions up, which drops the rest of a batch.
  */
+static bool take_batch(struct kafka_group *g)
+{
+    struct kafka_batch *b = &g->batch;
+    /* What is taken no longer counts as prefetched: of large messages only a few. */
+    size_t most = (size_t)i64_max(1, i64_min(KAFKA_BATCH, BATCH_BYTES / (b->average + 1)));
+    b->at = 0;
+    b->end = rd_kafka_consume_batch_queue(g->messages, 0, b->v, most);
+    if (b->end <= 0) {
+        b->end = 0;
+        return false;
+    }
+    int64_t bytes = 0;
+    for (ssize_t i = 0; i < b->end; i++)
+        bytes += (int64_t)b->v[i]->len;
+    b->average = bytes / b->end;
+    return true;
+}
+
 static rd_kafka_message_t *next_message(struct kafka_group *g)
 {
     struct kafka_batch *b = &g->batch;
-    if (b->at == b->end) {
-        b->at = 0;
-        b->end = rd_kafka_consume_batch_queue(g->messages, 0, b->v, KAFKA_BATCH);
-        if (b->end <= 0) {
-            b->end = 0;
-            return NULL;
-        }
-    }
-    return b->v[b->at++];
+    return b->at < b->end || take_batch(g) ? b->v[b->at++] : NULL;
 }
 
 void kafka_batch_drop(struct kafka_group *g)

@@ -14,7 +14,6 @@ struct kafka_slot {
 struct kafka_nudge {
     int64_t full_messages, full_bytes; /* of the local queue: it may have been full from here on; 0: librdkafka needs no nudges */
     int64_t height;                    /* of the local queue since the last nudge, in messages */
-    int64_t average;                   /* bytes of a message's value, lately */
     int64_t last_us;
     int until_look;                    /* messages */
     bool running;
@@ -22,7 +21,11 @@ struct kafka_nudge {
 
 /* Taken from the local queue many at a time, and told one at a time. */
 #define KAFKA_BATCH 256
-struct kafka_batch { rd_kafka_message_t *v[KAFKA_BATCH]; ssize_t at, end; };
+struct kafka_batch {
+    rd_kafka_message_t *v[KAFKA_BATCH];
+    ssize_t at, end;
+    int64_t average; /* bytes of a message's value, lately */
+};
 
 struct kafka_group {
     struct kafka_handle handle; /* first: librdkafka's opaque is both */
@@ -82,7 +85,7 @@ void kafka_batch_drop(struct kafka_group *);
 
 void kafka_nudge_init(struct kafka_group *);
 /* To be called with every message. */
-void kafka_nudge_look(struct kafka_group *, size_t value_len);
+void kafka_nudge_look(struct kafka_group *);
 
 /* Sends what give_up gathered; not waited for. */
 void kafka_commit_last(struct kafka_group *);

@@ -8,7 +8,7 @@
  */
 
 #define LOOK_EVERY 64              /* messages */
-#define LOOK_LARGE 65536           /* bytes of a message that is looked at by itself */
+#define LARGE 4096                 /* bytes of messages that are each looked at */
 #define NUDGE_EVERY_US 5000
 #define NUDGE_MS 1000              /* longest wait for the answer */
 
@@ -66,22 +66,21 @@ static void nudge(struct kafka_group *g)
     kafka_helper_give(g->handle.kafka, &job->job, false);
 }
 
-static bool has_been_full(const struct kafka_nudge *n)
+static bool has_been_full(const struct kafka_nudge *n, int64_t average)
 {
-    return n->height >= n->full_messages || n->height * n->average >= n->full_bytes;
+    return n->height >= n->full_messages || n->height * average >= n->full_bytes;
 }
 
-void kafka_nudge_look(struct kafka_group *g, size_t value_len)
+void kafka_nudge_look(struct kafka_group *g)
 {
     struct kafka_nudge *n = &g->nudge;
-    if (n->full_messages == 0 || (--n->until_look > 0 && value_len < LOOK_LARGE))
+    if (n->full_messages == 0 || (--n->until_look > 0 && g->batch.average < LARGE))
         return;
     n->until_look = LOOK_EVERY;
-    n->average += ((int64_t)value_len - n->average) / 8;
     int64_t length = (int64_t)rd_kafka_queue_length(g->messages) + (g->batch.end - g->batch.at);
     n->height = i64_max(n->height, length);
     int64_t now_us = loop_now_us(g->handle.kafka->loop);
-    if (!has_been_full(n) || length > n->height - n->height / 8 || n->running || now_us - n->last_us < NUDGE_EVERY_US)
+    if (!has_been_full(n, g->batch.average) || length > n->height - n->height / 8 || n->running || now_us - n->last_us < NUDGE_EVERY_US)
         return;
     n->last_us = now_us;
     n->height = length;
