@@ -244,15 +244,9 @@ int local_work(struct local *c)
 
 /* --- run ------------------------------------------------------------------------------------------------------------------------------ */
 
-bool local_reads(const struct spec *s)
-{
-    const struct handler_def *def = handler_defs_find(&s->handlers, s->job.handler);
-    return s->items.kind == ITEMS_QUERY || (def != NULL && def->kind == HANDLER_QUERY);
-}
-
 unsigned local_wants(const struct spec *s)
 {
-    bool bigquery = s->write.mode != WRITE_NONE || local_reads(s);
+    bool bigquery = s->write.mode != WRITE_NONE || spec_reads_bigquery(s);
     return SETUP_BUS | SETUP_CHILDREN | (bigquery ? SETUP_BIGQUERY : 0u);
 }
 

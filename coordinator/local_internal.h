@@ -31,8 +31,6 @@ static inline struct local *local_of(struct live *l)
     return (struct local *)(void *)l;
 }
 
-/* Whether the spec's items or its handler read BigQuery, wherever the rows go. */
-bool local_reads(const struct spec *);
 /* What a spec's run needs of the world: SETUP_ bits. */
 unsigned local_wants(const struct spec *);
 /* Starts the worker, submits, runs to the end; an exit code. */

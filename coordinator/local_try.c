@@ -55,7 +55,7 @@ static int open_to_try(struct local *c, struct command_env *env)
     unsigned wants = local_wants(c->spec);
     if (live_try_open(&c->live, env, wants, c->spec, &err) == 0)
         return -1;
-    if ((wants & SETUP_BIGQUERY) == 0 || local_reads(c->spec) || err.kind == ERR_USAGE)
+    if ((wants & SETUP_BIGQUERY) == 0 || spec_reads_bigquery(c->spec) || err.kind == ERR_USAGE)
         return command_fail(&err);
     log_warn("rows are not checked against %s: %s", c->spec->write.table, err.text);
     return live_open(&c->live, env, wants & ~(unsigned)SETUP_BIGQUERY, c->spec);

@@ -178,6 +178,12 @@ struct spec *spec_load(const char *path, char *const *sets, const char *(*env)(c
     return loaded;
 }
 
+bool spec_reads_bigquery(const struct spec *s)
+{
+    const struct handler_def *def = handler_defs_find(&s->handlers, s->job.handler);
+    return s->items.kind == ITEMS_QUERY || (def != NULL && def->kind == HANDLER_QUERY);
+}
+
 void spec_free(struct spec *s)
 {
     if (s == NULL)

@@ -48,6 +48,8 @@ struct spec {
 /* sets: --set assignments, may be NULL. env as in yaml_parse. embedded: handlers must define the job's handler. ERR_USAGE with file:line:column. */
 struct spec *spec_load(const char *path, char *const *sets, const char *(*env)(const char *), bool embedded, struct error *);
 void spec_free(struct spec *);
+/* Whether its items or its own handler read BigQuery, wherever the rows go. */
+bool spec_reads_bigquery(const struct spec *);
 DEFINE_AUTO(spec_free, struct spec *)
 /* A commented spec that works, for `bqfleet init`. */
 extern const char spec_example[];

@@ -14,6 +14,22 @@ const struct field *sql_group_index(const struct schema *result)
     return f != NULL ? f : schema_find(result, INDEX);
 }
 
+struct schema *sql_select_result(const struct bq_dry_result *r, struct error *err)
+{
+    if (r->err != NULL) {
+        *err = *r->err;
+        return NULL;
+    }
+    if (!r->known || r->fields == NULL) {
+        error_set(err, ERR_FATAL, 0, "this service does not say what a statement would do (dry run), so it cannot be looked at");
+        return NULL;
+    }
+    if (strcmp(r->statement, "SELECT") == 0)
+        return schema_parse(r->fields, err);
+    error_set(err, ERR_USAGE, 0, "it is a %.40s; a query handler is one SELECT, whose rows are written for it", r->statement);
+    return NULL;
+}
+
 /* --- whether it fits ----------------------------------------------------------------------------------------------------------------------- */
 
 static int check_index(const struct sql_group *g, struct error *err)

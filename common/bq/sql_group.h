@@ -2,6 +2,7 @@
 #define BQF_BQ_SQL_GROUP_H
 
 #include "common/base/schema.h"
+#include "common/bq/dry_run.h"
 #include "common/bq/table.h"
 
 /*
@@ -15,6 +16,9 @@
 /* Leaves one SELECT without its closing semicolon, so that it can stand in parentheses whatever its comments say. ERR_USAGE: it is none, or more than
  * one statement, or something in it is not closed. What only an analyzer can see is left to BigQuery's dry run. */
 int sql_select_text(const char *text, size_t len, struct buf *out, struct error *);
+
+/* What its dry run says: the columns of its rows, which the caller frees; NULL with an error when it cannot be run or is no SELECT. */
+struct schema *sql_select_result(const struct bq_dry_result *, struct error *);
 
 struct sql_group {
     const struct bq_ref *shard;

@@ -1,6 +1,7 @@
 #include "coordinator/plan.h"
 
 #include "common/base/units.h"
+#include "common/bq/sql_group.h"
 #include "coordinator/command.h"
 #include "coordinator/plan_sql.h"
 
@@ -9,6 +10,8 @@
 #define SHOWN_PAYLOAD 100                            /* bytes of a payload in a line of text */
 
 struct shown { char *key, *payload; };
+
+struct look { bool answered, known, select; int64_t bytes; struct schema *result; struct error err; }; /* a dry run */
 
 struct planning {
     struct setup setup;
@@ -19,9 +22,8 @@ struct planning {
     int64_t first_count, items, over;
     bool more, keys_checked;
     struct plan_sql sql;
-    bool dry_answered, dry_known;
-    int64_t dry_bytes;
-    struct error err, dry_err;
+    struct look dry, query;
+    struct error err;
 };
 
 static void on_plan(void *arg, struct record *record, const struct error *err)
@@ -109,46 +111,51 @@ static int read_items(struct planning *p, int64_t limit)
 
 /* --- the dry run -------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void on_dry(void *arg, const struct bq_answer *a)
+static void on_dry(void *arg, const struct bq_dry_result *r)
 {
-    struct planning *p = arg;
-    p->dry_answered = true;
-    if (a->err != NULL) {
-        p->dry_err = *a->err;
-        return;
-    }
-    p->dry_bytes = doc_int(a->doc, "statistics.totalBytesProcessed", doc_int(a->doc, "statistics.query.totalBytesProcessed", -1));
-    /* A service that knows dry runs says so in its answer, and makes no job of it. */
-    p->dry_known = doc_bool(a->doc, "configuration.dryRun", false) && p->dry_bytes >= 0 && doc_get(a->doc, "status.errorResult") == NULL;
-    const char *why = doc_str(a->doc, "status.errorResult.message", NULL);
-    if (why != NULL && doc_bool(a->doc, "configuration.dryRun", false))
-        bq_classify(0, doc_str(a->doc, "status.errorResult.reason", ""), why, true, &p->dry_err);
+    struct look *l = arg;
+    l->answered = true;
+    l->known = r->err == NULL && r->known && r->bytes >= 0;
+    l->bytes = r->bytes;
+    if (r->err != NULL)
+        l->err = *r->err;
+    if (l->select)
+        l->result = sql_select_result(r, &l->err);
 }
 
-static bool is_dry_answered(void *arg)
+static bool is_answered(void *arg)
 {
-    return ((struct planning *)arg)->dry_answered;
+    return ((struct look *)arg)->answered;
 }
 
-static void dry_run(struct planning *p, int64_t wait_ms)
+/* Takes the parameters over. */
+static void look_at(struct planning *p, const char *sql, doc *params, int64_t wait_ms, struct look *l)
 {
-    struct bq *bq = p->setup.world.bq;
-    AUTO(buf_free) struct buf path = BUF_INIT(4096);
-    buf_xputs(&path, "/projects/");
-    http_escape(&path, bq_project(bq));
-    buf_xputs(&path, "/jobs");
-    doc *config = bq_query_config(p->sql.dry_sql.data, p->sql.params != NULL ? doc_ref(p->sql.params) : NULL, p->record->max_bytes_billed);
-    doc_set_bool(config, "dryRun", true);
-    doc *place = doc_set_str(doc_object(), "projectId", bq_project(bq));
-    if (p->record->location[0] != '\0')
-        doc_set_str(place, "location", p->record->location);
-    AUTO(doc_free_auto) doc *body = doc_set(doc_set(doc_object(), "jobReference", place), "configuration", config);
-    struct bq_request r = {.method = "POST", .path = path.data, .body = body, .once = true};
-    struct bq_call *call = bq_send(bq, &r, on_dry, p);
-    if (!loop_until(p->setup.world.loop, is_dry_answered, p, wait_ms * US_PER_MS)) {
+    AUTO(doc_free_auto) doc *config = bq_query_config(sql, params, p->record->max_bytes_billed);
+    struct bq_call *call = bq_dry_run(p->setup.world.bq, config, p->record->location, on_dry, l);
+    if (!loop_until(p->setup.world.loop, is_answered, l, wait_ms * US_PER_MS)) {
         bq_call_cancel(call);
-        error_set(&p->dry_err, ERR_FATAL, 0, "no answer in time");
+        error_set(&l->err, ERR_RETRY, 0, "no answer in time");
     }
+}
+
+/* The spec's own handler, if it is a SELECT: 0, or -1 when it will not do. */
+static int look_at_handler(struct planning *p, int64_t wait_ms)
+{
+    const struct handler_def *def = handler_defs_find(&p->spec->handlers, p->record->handler);
+    const struct record *r = p->record;
+    if (def == NULL || def->kind != HANDLER_QUERY)
+        return 0;
+    AUTO(free_ptr) char *params = r->params != NULL ? doc_text(r->params) : NULL;
+    p->query.select = true;
+    look_at(p, def->sql, sql_group_params(NULL, 0, params, ""), wait_ms, &p->query);
+    bool refuse = r->null_keys == NULL_KEYS_REFUSE;
+    struct sql_group g = {.target = r->schema, .keys = (const char *const *)r->keys, .key_count = refuse ? r->key_count : 0, .result = p->query.result};
+    if (p->query.result != NULL && sql_group_check(&g, &p->query.err) == 0)
+        return 0;
+    p->err = p->query.err;
+    error_prefix(&p->err, "the query of handler %.64s", r->handler);
+    return -1;
 }
 
 /* --- what is printed ------------------------------------------------------------------------------------------------------------------------------------- */
@@ -211,6 +218,12 @@ static void print_text(const struct planning *p)
     char name[1024], bytes[32];
     printf("%-10s %s, by handler %s (%s)\n", "batch", r->batch, r->handler,
            handler_defs_find(&p->spec->handlers, r->handler) != NULL ? "defined in the spec" : "of the fleet's workers");
+    if (p->query.result != NULL) {
+        printf("%-10s a statement for a group of items reads %s; it returns", "query", units_show_bytes(i64_max(p->query.bytes, 0), bytes, sizeof(bytes)));
+        for (size_t i = 0; i < p->query.result->count; i++)
+            printf("%s %s", i > 0 ? "," : "", p->query.result->fields[i].name);
+        printf("\n");
+    }
     print_items(p);
     printf("%-10s %s\n", "mode", write_mode_name(r->mode));
     if (!r->has_target)
@@ -229,10 +242,10 @@ static void print_text(const struct planning *p)
     printf("\n%s\n\n", p->sql.sql.data);
     if (p->creates)
         printf("%-10s not possible before the target exists\n", "dry run");
-    else if (p->dry_known)
-        printf("%-10s the statement reads %s of the target at most, besides the run's own rows\n", "dry run", units_show_bytes(p->dry_bytes, bytes, sizeof(bytes)));
-    else if (p->dry_err.kind != ERR_NONE)
-        printf("%-10s refused: %s\n", "dry run", p->dry_err.text);
+    else if (p->dry.known)
+        printf("%-10s the statement reads %s of the target at most, besides the run's own rows\n", "dry run", units_show_bytes(p->dry.bytes, bytes, sizeof(bytes)));
+    else if (p->dry.err.kind != ERR_NONE)
+        printf("%-10s refused: %s\n", "dry run", p->dry.err.text);
     else
         printf("%-10s this service does none, so the bytes are not known\n", "dry run");
 }
@@ -268,6 +281,8 @@ static void print_json(const struct planning *p)
     char name[1024];
     AUTO(doc_free_auto) doc *d = doc_set_str(doc_set_str(doc_object(), "batch", r->batch), "handler", r->handler);
     doc_set(d, "items", items_doc(p));
+    if (p->query.result != NULL)
+        doc_set(d, "query", doc_set_int(schema_to_doc(p->query.result), "bytes", p->query.bytes));
     doc_set_str(d, "mode", write_mode_name(r->mode));
     if (r->has_target) {
         doc *target = doc_set_str(doc_object(), "table", bq_ref_text(&r->target, name, sizeof(name)));
@@ -281,10 +296,10 @@ static void print_json(const struct planning *p)
         doc_set_str(d, "staging", r->staging_dataset);
         doc_set_str(d, "sql", p->sql.sql.data);
         doc *dry = doc_object();
-        if (p->dry_known)
-            doc_set_int(dry, "bytes", p->dry_bytes);
-        if (p->dry_err.kind != ERR_NONE)
-            doc_set_str(dry, "error", p->dry_err.text);
+        if (p->dry.known)
+            doc_set_int(dry, "bytes", p->dry.bytes);
+        if (p->dry.err.kind != ERR_NONE)
+            doc_set_str(dry, "error", p->dry.err.text);
         doc_set(d, "dry_run", dry);
     }
     AUTO(free_ptr) char *text = doc_text(d);
@@ -301,8 +316,10 @@ static int do_plan(struct planning *p, const struct settings *s)
         if (plan_sql_make(p->record, &p->sql, &p->err) != 0)
             return command_fail(&p->err);
         if (!p->creates)
-            dry_run(p, s->wait_ms);
+            look_at(p, p->sql.dry_sql.data, p->sql.params != NULL ? doc_ref(p->sql.params) : NULL, s->wait_ms, &p->dry);
     }
+    if (look_at_handler(p, s->wait_ms) != 0)
+        return command_fail(&p->err);
     if (strcmp(s->output, "json") == 0)
         print_json(p);
     else
@@ -318,7 +335,7 @@ int command_plan(struct command_env *env, char *const *args, int count)
     p.spec = spec_load(args[0], s->set, env->env, false, &p.err);
     if (p.spec == NULL)
         return command_fail(&p.err);
-    bool needs_bigquery = p.spec->write.mode != WRITE_NONE || p.spec->items.kind == ITEMS_QUERY;
+    bool needs_bigquery = p.spec->write.mode != WRITE_NONE || spec_reads_bigquery(p.spec);
     int code;
     if (setup_open(&p.setup, env, needs_bigquery ? SETUP_BIGQUERY : 0, p.spec, &p.err) != 0)
         code = command_fail(&p.err);
@@ -330,6 +347,7 @@ int command_plan(struct command_env *env, char *const *args, int count)
     }
     free(p.first);
     plan_sql_free(&p.sql);
+    schema_free(p.query.result);
     record_free(p.record);
     setup_close(&p.setup);
     spec_free(p.spec);

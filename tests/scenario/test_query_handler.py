@@ -104,6 +104,14 @@ def test_try_shows_the_rows_of_a_select(embedded):
     assert_target(embedded, [])
 
 
+def test_plan_looks_at_the_select(embedded):
+    create_target(embedded)
+    done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), ON_EMULATOR))
+    assert done.code == 0 and "it returns item, k, part, v, note, version" in done.out, done
+    done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), ON_EMULATOR.replace("AS version", "AS versoin")))
+    assert done.code == 2 and "versoin, which the target has not; did you mean version?" in done.err, done
+
+
 def test_without_a_table_the_rows_of_a_select_go_to_stdout(embedded):
     spec = embedded.spec("none.yaml", batch="none", items={"list": ["a", "b", "c"]}, job={"handler": "work"}, write={"mode": "none"},
                          handlers={"work": {"query": "SELECT i.item, UPPER(i.key) AS name FROM UNNEST(@items) AS i"}})

@@ -273,6 +273,53 @@ static void a_new_target_may_be_partitioned_and_clustered(void **state)
     refused("batch: b\n" ITEMS JOB "write: {table: d.t, keys: [id], create: {id: STRNG}}\n", false, NULL, ":4:42: write.create: schema: ");
 }
 
+static void a_query_handler_is_one_select_written_there_or_in_a_file(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    AUTO(free_ptr) char *file = xasprintf("%s/rows.sql", folder);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fputs("SELECT i.item FROM UNNEST(@items) AS i; -- all", f);
+    fclose(f);
+    struct spec *s = load("batch: b\n" ITEMS WRITE "job: {handler: predict}\nhandlers: {predict: {query: {file: rows.sql}, window: 500}}\n", true, NULL, &err);
+    if (s == NULL)
+        fail_msg("%s", err.text);
+    const struct handler_def *h = handler_defs_find(&s->handlers, "predict");
+    assert_int_equal(h->kind, HANDLER_QUERY);
+    assert_string_equal(h->sql, "SELECT i.item FROM UNNEST(@items) AS i");
+    assert_int_equal(h->window, 500);
+    spec_free(s);
+    s = load("batch: b\n" ITEMS WRITE "job: {handler: predict}\nhandlers:\n  predict: {query: 'SELECT 1'}\n", true, NULL, &err);
+    assert_int_equal(handler_defs_find(&s->handlers, "predict")->window, 1000);
+    spec_free(s);
+    const struct { const char *def, *complaint; } bad[] = {
+        {"{query: 'DELETE FROM d.t WHERE TRUE'}", ": query: line 1: it begins with DELETE"},
+        {"{query: {file: none.sql}}", "none.sql"},
+        {"{query: {fil: rows.sql}}", "file"},
+        {"{query: {}}", "query: names no file"},
+        {"{query: [a, b]}", "query: write query: \"SELECT ...\""},
+        {"{query: 'SELECT 1', window: 0}", "window"},
+        {"{query: 'SELECT 1', window: 10001}", "window"},
+        {"{query: 'SELECT 1', env: {A: b}}", "env: a query runs in BigQuery and has none"},
+        {"{query: 'SELECT 1', exec: cat}", "needs exactly one of"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        AUTO(free_ptr) char *text = xasprintf("batch: b\n" ITEMS WRITE "job: {handler: predict}\nhandlers:\n  predict: %s\n", bad[i].def);
+        err = ERROR_INIT;
+        s = load(text, true, NULL, &err);
+        if (s != NULL || strstr(err.text, bad[i].complaint) == NULL || err.kind != ERR_USAGE)
+            fail_msg("%s: %s", bad[i].def, err.text);
+    }
+    struct handler_defs defs = {.v = NULL};
+    AUTO(free_ptr) char *assignment = xasprintf("rows=query:%s", file);
+    assert_int_equal(handler_defs_add(&defs, assignment, &err), 0);
+    assert_int_equal(defs.v[0].kind, HANDLER_QUERY);
+    assert_int_equal(handler_defs_add(&defs, "more=query:none.sql", &err), -1);
+    handler_defs_free(&defs);
+    unlink(file);
+}
+
 static void the_example_of_init_loads_as_it_is(void **state)
 {
     (void)state;
@@ -315,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(a_schema_for_a_new_target_may_be_written_in_several_ways),
         cmocka_unit_test(a_new_target_may_be_partitioned_and_clustered),
+        cmocka_unit_test(a_query_handler_is_one_select_written_there_or_in_a_file),
         cmocka_unit_test(the_example_of_init_loads_as_it_is),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);

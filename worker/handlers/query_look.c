@@ -108,15 +108,7 @@ static void look_at_select(void *arg);
 static int take_result(struct query_look *l, const struct bq_dry_result *r, struct error *err)
 {
     struct sql_group g;
-    if (r->err != NULL) {
-        *err = *r->err;
-        return -1;
-    }
-    if (!r->known || r->fields == NULL)
-        return error_set(err, ERR_FATAL, 0, "this service does not say what a statement would do (dry run), so it cannot be looked at");
-    if (strcmp(r->statement, "SELECT") != 0)
-        return error_set(err, ERR_FATAL, 0, "it is a %.40s; a query handler is one SELECT, whose rows are written for it", r->statement);
-    l->plan->result = schema_parse(r->fields, err);
+    l->plan->result = sql_select_result(r, err);
     if (l->plan->result == NULL)
         return -1;
     describe(l, &g);
