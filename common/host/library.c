@@ -27,7 +27,7 @@ int library_open(struct library *l, const char *path, struct error *err)
     AUTO(free_ptr) char *name = strchr(path, '/') ? xstrdup(path) : xasprintf("./%s", path); /* a file, never looked up among the system's */
     void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL)
-        return error_set(err, ERR_FATAL, 0, "the plugin cannot be loaded: %.800s", dlerror());
+        return error_set(err, ERR_FATAL, 0, "the plugin cannot be loaded: %.800s (a relative path counts from the folder of the spec or the handlers file)", dlerror());
     const struct bqfleet_handler *(*entry)(void);
     void *symbol = dlsym(handle, "bqfleet_plugin");
     if (symbol == NULL)
