@@ -51,14 +51,16 @@ static int64_t decide_abandon(struct track *t)
 
 static void decide_fatal(struct track *t)
 {
-    char text[256];
+    char text[512];
     struct log_msg m = {.type = LOGM_FATAL, .text = text};
+    const struct fold *f = t->fold;
     if (t->fold->phase == RUN_HELD) /* it would be void, and be written again and again */
         return;
     if (t->refused.kind != ERR_NONE)
         snprintf(text, sizeof(text), "%.250s", t->refused.text);
     else if (fold_must_stop(t->fold))
-        snprintf(text, sizeof(text), "stop_after: %" PRId64 " items failed in a row", t->fold->in_a_row);
+        snprintf(text, sizeof(text), "stop_after: %" PRId64 " items failed in a row%s%.300s", f->in_a_row, f->failure_count > 0 ? ", at last: " : "",
+                 f->failure_count > 0 ? f->failures[f->failure_count - 1].text : "");
     else
         return;
     if (may_say(t, LOGM_FATAL))

@@ -81,6 +81,7 @@ struct run {
     struct item_list waiting, suspects, solo, large, held;
     int64_t waiting_count;          /* in these but held, and those whose time has not come */
     int64_t running;
+    int64_t succeeded;              /* items that handlers were done with since the last manifest */
     struct pool *pool;
     struct staging *staging;
     struct stream_list streams;

@@ -251,9 +251,11 @@ void dispatch_answer(struct item *item, const struct verdict *said)
         item_drop_rows(item);
     switch (v.outcome) {
     case OUT_DONE:
+        item->run->succeeded++;
         staging_join(item);
         break;
     case OUT_LOADED:
+        item->run->succeeded++;
         item_move(item, ITEM_STAGED);
         load_take(v.load, item);
         break;

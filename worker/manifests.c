@@ -157,6 +157,8 @@ static void publish(struct manifests *m, struct manifest *body)
     body->empty_count = m->empty.count;
     body->failures = failures_of(m);
     body->failure_count = (size_t)m->failed_count;
+    body->succeeded = m->run->succeeded;
+    m->run->succeeded = 0;
     struct log_msg msg = {.type = LOGM_MANIFEST, .manifest = *body, .by = w->name};
     struct buf bytes = BUF_INIT(LIMIT_MANIFEST);
     if (logmsg_encode(&msg, &bytes) != 0)

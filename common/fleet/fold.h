@@ -73,7 +73,7 @@ struct fold {
     int64_t heard;            /* the offset after it; 0: there was none */
     bool left;                /* that was its last word; it has not stayed to consolidate */
     int64_t done, failed, empty; /* items; done counts all three kinds */
-    int64_t in_a_row;         /* failed items in a row, in the log's order */
+    int64_t in_a_row;         /* failed items in a row, in the log's order, in manifests that tell of no success */
     bool paused;
     int64_t parallel;         /* 0: not set */
     int64_t rows;             /* of accepted loads, exclusions included */

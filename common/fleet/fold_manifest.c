@@ -172,7 +172,7 @@ int fold_manifest(struct fold *f, const struct manifest *m, int64_t offset, stru
             bad++;
         }
     f->failed += bad;
-    /* Inside one manifest the good items are taken to come first. */
-    f->in_a_row = (good > 0 ? 0 : f->in_a_row) + bad;
+    /* Rows of good items are on their way while a failure is told at once: so what counts beside failures is what handlers succeeded with. */
+    f->in_a_row = good > 0 || m->succeeded > 0 ? 0 : f->in_a_row + bad;
     return good + bad > 0 || m->load[0] != '\0' ? 0 : 1;
 }

@@ -72,6 +72,8 @@ static void put_manifest(struct buf *b, const struct manifest *m)
     }
     if (m->range_null)
         wire_put_int(b, F_RANGE_NULL, 1);
+    if (m->succeeded > 0)
+        wire_put_int(b, F_SUCCEEDED, m->succeeded);
 }
 
 static void put_ends(struct buf *b, const struct seal_end *ends, size_t count)

@@ -36,6 +36,7 @@ struct manifest {
     struct item_failure *failures; size_t failure_count;
     bool has_range, range_null;           /* of the partition column over the load's rows: rows.h */
     int64_t range_lo, range_hi;
+    int64_t succeeded;                    /* items that its writer's handlers were done with since its last manifest; their loads may come later */
 };
 
 struct seal_end { int32_t partition; int64_t offset; };

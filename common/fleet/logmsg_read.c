@@ -158,6 +158,7 @@ static int64_t *number_place(struct log_msg *m, unsigned field)
     case F_ROWS: return m->type == LOGM_MANIFEST ? &m->manifest.rows : &m->rows;
     case F_RANGE_LO: return &m->manifest.range_lo;
     case F_RANGE_HI: return &m->manifest.range_hi;
+    case F_SUCCEEDED: return &m->manifest.succeeded;
     case F_CUT: return &m->cut;
     case F_PARALLEL: return &m->parallel;
     case F_MISSING: return &m->missing;
@@ -212,7 +213,7 @@ static bool is_load_of(const char *load, const char *incarnation)
 
 static bool counts_make_sense(const struct log_msg *m)
 {
-    const int64_t counts[] = {m->manifest.rows, m->rows, m->inserted, m->updated, m->deleted, m->published, m->missing, m->cut};
+    const int64_t counts[] = {m->manifest.rows, m->manifest.succeeded, m->rows, m->inserted, m->updated, m->deleted, m->published, m->missing, m->cut};
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
         if (counts[i] < 0 || counts[i] > COUNT_MAX)
             return false;

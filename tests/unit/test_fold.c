@@ -342,6 +342,23 @@ static void failures_in_a_row_ask_for_a_stop(void **state)
     fold_free(l.fold);
 }
 
+/* A failure is told at once, rows of good items have to be loaded first: their writer tells that they are on their way. */
+static void failures_among_successes_ask_for_no_stop(void **state)
+{
+    (void)state;
+    struct log l = begin(100);
+    for (int64_t i = 0; i < 20; i++) {
+        struct item_failure failure = {.item = i, .attempts = 1, .key = "k", .reason = "handler", .text = "no"};
+        say(&l, (struct log_msg){.type = LOGM_MANIFEST, .manifest = {.incarnation = "", .load = "", .failures = &failure, .failure_count = 1,
+                                                                     .succeeded = i % 3 == 2}});
+        assert_false(fold_must_stop(l.fold));
+    }
+    assert_int_equal(l.fold->failed, 20);
+    a_failure(&l, 20);
+    assert_true(fold_must_stop(l.fold));
+    fold_free(l.fold);
+}
+
 static void a_log_that_contradicts_its_seal_is_refused(void **state)
 {
     (void)state;
@@ -454,6 +471,7 @@ int main(void)
         cmocka_unit_test(a_shards_cut_takes_only_its_own_named_loads),
         cmocka_unit_test(a_failed_outcome_ends_the_run_and_voids_later_cuts),
         cmocka_unit_test(failures_in_a_row_ask_for_a_stop),
+        cmocka_unit_test(failures_among_successes_ask_for_no_stop),
         cmocka_unit_test(a_log_that_contradicts_its_seal_is_refused),
         cmocka_unit_test(random_logs_give_each_item_one_owner),
     };
