@@ -14,6 +14,7 @@
 #define CHUNK_WORDS (CHUNK_BITS / 64)
 #define FORMAT_VERSION '1'
 #define FIELD_RUNS 1
+#define FIELDS_MOST (LIMIT_ACK_RUNS + 32 + MARKS_MOST)
 
 struct chunk {
     uint64_t bits[CHUNK_WORDS];
@@ -217,24 +218,44 @@ static int encode_runs(const struct ackmap *m, struct buf *out)
     return 0;
 }
 
-void ackmap_metadata(const struct ackmap *m, struct buf *out)
+static int put_runs(const struct ackmap *m, struct buf *fields)
+{
+    struct buf runs = BUF_INIT(LIMIT_ACK_RUNS);
+    int rc = encode_runs(m, &runs);
+    if (rc == 0)
+        wire_put_bytes(fields, FIELD_RUNS, runs.data, runs.len);
+    buf_free(&runs);
+    return rc;
+}
+
+static int pack(const struct buf *fields, struct buf *out)
+{
+    unsigned char packed[LIMIT_COMMIT_METADATA];
+    size_t n = ZSTD_compress(packed, (LIMIT_COMMIT_METADATA - 1) / 4 * 3, fields->data, fields->len, 3);
+    if (ZSTD_isError(n))
+        return -1;
+    unsigned char text[LIMIT_COMMIT_METADATA + 4];
+    int len = EVP_EncodeBlock(text, packed, (int)n);
+    buf_xprintf(out, "%c%.*s", FORMAT_VERSION, len, (const char *)text);
+    return 0;
+}
+
+void ackmap_metadata(const struct ackmap *m, const struct marks *marks, struct buf *out)
 {
     buf_clear(out);
     buf_xputs(out, "");
-    if (m->base < 0 || m->top <= m->base)
+    if (m->base < 0)
         return;
-    struct buf runs = BUF_INIT(LIMIT_ACK_RUNS), fields = BUF_INIT(LIMIT_ACK_RUNS + 32);
-    if (encode_runs(m, &runs) == 0) {
-        wire_put_bytes(&fields, FIELD_RUNS, runs.data, runs.len);
-        unsigned char packed[LIMIT_COMMIT_METADATA];
-        size_t n = ZSTD_compress(packed, (LIMIT_COMMIT_METADATA - 1) / 4 * 3, fields.data, fields.len, 3);
-        if (!ZSTD_isError(n)) {
-            unsigned char text[LIMIT_COMMIT_METADATA + 4];
-            int len = EVP_EncodeBlock(text, packed, (int)n);
-            buf_xprintf(out, "%c%.*s", FORMAT_VERSION, len, (const char *)text);
-        }
+    struct buf fields = BUF_INIT(FIELDS_MOST);
+    marks_put(marks, m->base, &fields);
+    size_t marks_len = fields.len;
+    bool fits = m->top > m->base && put_runs(m, &fields) == 0 && pack(&fields, out) == 0;
+    if (!fits && marks_len > 0) {
+        fields.len = marks_len;
+        int rc = pack(&fields, out);
+        assert(rc == 0); /* they are a few hundred bytes */
+        (void)rc;
     }
-    buf_free(&runs);
     buf_free(&fields);
     assert(out->len <= LIMIT_COMMIT_METADATA);
 }
@@ -260,14 +281,17 @@ static int take_runs(struct ackmap *m, const unsigned char *data, size_t len, bo
     return 0;
 }
 
-static int take_fields(struct ackmap *m, const unsigned char *data, size_t len, bool mark, struct error *err)
+static int take_fields(struct ackmap *m, const struct buf *fields, bool mark, struct marks *marks, struct error *err)
 {
-    struct wire w = {.p = data, .end = data + len};
+    struct wire w = {.p = (const unsigned char *)fields->data, .end = (const unsigned char *)fields->data + fields->len};
     struct wire_field f;
     int rc;
-    while ((rc = wire_next(&w, &f)) == 1)
+    while ((rc = wire_next(&w, &f)) == 1) {
         if (f.field == FIELD_RUNS && f.is_bytes && take_runs(m, f.data, f.len, mark, err) != 0)
             return -1;
+        if (marks_take(marks, &f, m->base) != 0)
+            return bad(err, "says of workers that died what cannot be");
+    }
     return rc == 0 ? 0 : bad(err, "is malformed");
 }
 
@@ -282,30 +306,33 @@ static int unpack(const char *text, struct buf *fields, struct error *err)
         n--; /* the decoder counts the padding */
     if (n <= 0)
         return bad(err, "is no base64");
-    char *room = buf_reserve(fields, LIMIT_ACK_RUNS + 32);
+    char *room = buf_reserve(fields, FIELDS_MOST);
     assert(room != NULL);
-    size_t plain = ZSTD_decompress(room, LIMIT_ACK_RUNS + 32, packed, (size_t)n);
+    size_t plain = ZSTD_decompress(room, FIELDS_MOST, packed, (size_t)n);
     if (ZSTD_isError(plain))
         return bad(err, "does not unpack");
     fields->len = plain;
     return 0;
 }
 
-int ackmap_load(struct ackmap *m, const char *metadata, struct error *err)
+int ackmap_load(struct ackmap *m, const char *metadata, struct marks *marks, struct error *err)
 {
     assert(m->count == 0 && m->end == m->base);
+    marks_init(marks);
     if (metadata == NULL || metadata[0] == '\0' || m->base < 0)
         return 0;
     if (metadata[0] != FORMAT_VERSION)
         return bad(err, "is of a version that is not known here");
-    struct buf fields = BUF_INIT(LIMIT_ACK_RUNS + 64);
+    struct buf fields = BUF_INIT(FIELDS_MOST + 64);
     int rc = unpack(metadata + 1, &fields, err);
     if (rc == 0)
-        rc = take_fields(m, (const unsigned char *)fields.data, fields.len, false, err);
+        rc = take_fields(m, &fields, false, marks, err);
     if (rc == 0)
-        rc = take_fields(m, (const unsigned char *)fields.data, fields.len, true, err);
+        rc = take_fields(m, &fields, true, marks, err);
     buf_free(&fields);
-    if (rc == 0)
+    if (rc != 0)
+        marks_init(marks);
+    else
         advance(m);
     return rc;
 }

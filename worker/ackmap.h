@@ -1,8 +1,7 @@
 #ifndef BQF_WORKER_ACKMAP_H
 #define BQF_WORKER_ACKMAP_H
 
-#include "common/base/buf.h"
-#include "common/base/error.h"
+#include "worker/marks.h"
 
 /*
  * What is done of one partition while it is ours. Items finish in any order, but a group commits one offset: everything below it must be
@@ -10,6 +9,7 @@
  *
  * The metadata: one character of version ('1'), then base64 of zstd of fields (wire.h):
  *   field 1   bytes: varints, the lengths of runs from the committed offset on: not done, done, not done, done, ...
+ *   field 2 and up: about workers that died with the partition (marks.h)
  * Unknown fields are skipped.
  */
 struct ackmap;
@@ -18,9 +18,9 @@ struct ackmap;
 struct ackmap *ackmap_new(int64_t committed);
 void ackmap_free(struct ackmap *);
 
-/* Takes over what metadata says is done; call it before the first delivery. -1 when the text makes no sense: then nothing is taken over, and
- * what was done is done again. "" is no metadata. */
-int ackmap_load(struct ackmap *, const char *metadata, struct error *);
+/* Takes over what metadata says is done, and the marks; call it before the first delivery. -1 when the text makes no sense: then nothing is taken
+ * over, and what was done is done again. "" is no metadata. */
+int ackmap_load(struct ackmap *, const char *metadata, struct marks *, struct error *);
 
 /* The offset was delivered; delivered in order, those left out do not exist. False: it is done already, skip it. */
 bool ackmap_deliver(struct ackmap *, int64_t offset);
@@ -34,7 +34,8 @@ int64_t ackmap_next(const struct ackmap *);
 int64_t ackmap_span(const struct ackmap *);
 bool ackmap_is_done(const struct ackmap *, int64_t offset);
 
-/* Metadata for a commit of ackmap_next(): at most LIMIT_COMMIT_METADATA bytes; "" when nothing above is done, or when it does not fit. */
-void ackmap_metadata(const struct ackmap *, struct buf *out);
+/* Metadata for a commit of ackmap_next(): at most LIMIT_COMMIT_METADATA bytes; "" when there is nothing to say. When not all fits, the marks stay and
+ * what is done above the offset is left out. */
+void ackmap_metadata(const struct ackmap *, const struct marks *, struct buf *out);
 
 #endif

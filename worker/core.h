@@ -36,7 +36,8 @@ struct item {
     struct run *run;             /* NULL while the run is not known */
     int64_t index;
     enum item_state state;
-    bool suspect;                /* was in flight when its child died: runs alone in a fresh child */
+    bool suspect;                /* was in flight when its child died: runs alone in one */
+    bool fresh;                  /* was even alone then, in one that had worked on others before: runs in one that nobody used */
     bool solo;                   /* was given up for want of room for its long lines, or of its rows in mode none: runs with nothing beside it */
     bool large;                  /* was given up for want of room for its rows: starts with a place (room.h) */
     bool placed;                 /* has one of worker->places */
@@ -118,6 +119,8 @@ struct worker {
     struct intake *intake;
     struct runs *known;
     struct dispatch *dispatch;
+    struct quarantine *quarantine;
+    bool guarded;                   /* not every item may just run: the quarantine is asked */
     struct beacon *beacon;
     struct drain *drain;            /* NULL: not draining */
     bool failed;

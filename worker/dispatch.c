@@ -5,6 +5,7 @@
 #include "worker/load.h"
 #include "worker/manifests.h"
 #include "worker/pool.h"
+#include "worker/quarantine.h"
 #include "worker/room.h"
 #include "worker/runs.h"
 #include "worker/staging.h"
@@ -64,9 +65,11 @@ static bool in_wheel(const struct dispatch *d, const struct item *item)
     return item->list >= &d->wheel[0] && item->list < &d->wheel[WHEEL_SLOTS];
 }
 
-static void enqueue(struct item *item)
+void dispatch_queue(struct item *item)
 {
     struct run *run = item->run;
+    if (item->worker->guarded && quarantine_keeps(item))
+        return;
     item_enlist(item, item->solo ? &run->solo : item->large ? &run->large : item->suspect ? &run->suspects : &run->waiting);
     dispatch_kick(run->worker->dispatch);
 }
@@ -75,7 +78,7 @@ void dispatch_add(struct item *item)
 {
     item_move(item, ITEM_WAITING);
     item->run->waiting_count++;
-    enqueue(item);
+    dispatch_queue(item);
 }
 
 static void leave_queue(struct item *item)
@@ -92,6 +95,14 @@ void dispatch_withdraw(struct item *item)
     assert(item->state == ITEM_WAITING);
     leave_queue(item);
     item_abandon(item);
+}
+
+void dispatch_fail(struct item *item, const char *reason, const char *text)
+{
+    assert(item->state == ITEM_WAITING);
+    leave_queue(item);
+    item_set_failure(item, reason, text, strlen(text));
+    manifests_fail(item);
 }
 
 static int64_t slot_now(const struct dispatch *d)
@@ -123,7 +134,7 @@ static void tick(void *arg)
         struct item *item;
         while ((item = TAILQ_FIRST(slot)) != NULL) {
             d->delayed--;
-            enqueue(item);
+            dispatch_queue(item);
         }
     }
     if (d->delayed > 0)
@@ -227,13 +238,16 @@ static void release(struct item *item)
         d->solo = NULL;
     h->busy--;
     pool_released(h);
+    if (d->w->guarded)
+        quarantine_returned(item);
     dispatch_kick(d);
 }
 
 /* How it runs from now on. */
 static void mark(struct item *item, enum outcome outcome)
 {
-    item->suspect |= outcome == OUT_SUSPECT;
+    item->suspect |= outcome == OUT_SUSPECT || outcome == OUT_FRESH;
+    item->fresh |= outcome == OUT_FRESH;
     item->solo |= outcome == OUT_SOLO;
     item->large |= outcome == OUT_LARGE;
 }
@@ -270,6 +284,7 @@ void dispatch_answer(struct item *item, const struct verdict *said)
                    v.text);
         break;
     case OUT_SUSPECT:
+    case OUT_FRESH:
     case OUT_SOLO:
     case OUT_LARGE:
         mark(item, v.outcome);
@@ -293,10 +308,15 @@ void dispatch_spoil(struct item *item, const struct verdict *v)
 
 /* --- what runs next ----------------------------------------------------------------------------------------------------------------------- */
 
+bool dispatch_may_run(const struct run *run)
+{
+    return !run->fatal && run->pool != NULL && run->def != NULL && !run->known->paused;
+}
+
 static bool may_start(const struct run *run)
 {
     int64_t cap = run->known->parallel > 0 ? run->known->parallel : run->record->parallel;
-    return !run->fatal && run->pool != NULL && run->def != NULL && !run->known->paused && (cap <= 0 || run->running < cap);
+    return dispatch_may_run(run) && (cap <= 0 || run->running < cap);
 }
 
 static bool start_item(struct dispatch *d, struct item *item)
@@ -407,7 +427,11 @@ static bool round_of_runs(struct dispatch *d)
     if (w->failed || worker_draining(w) || worker_full(w))
         return false;
     bool any = false;
-    if (!solo_first(d) && !large_first(d)) {
+    struct item *alone = NULL;
+    if (w->guarded && quarantine_holds(w->quarantine, &alone)) {
+        if (alone != NULL && (!alone->large || room_place(w)))
+            (void)start_item(d, alone);
+    } else if (!solo_first(d) && !large_first(d)) {
         struct run *run;
         TAILQ_FOREACH(run, &w->runs, link)
             any |= turn_of(d, run);
@@ -438,6 +462,8 @@ static void pump(void *arg)
     struct worker *w = d->w;
     runs_stop_fatal(w->known);
     room_make(w);
+    if (w->guarded)
+        quarantine_turn(w->quarantine);
     do
         while (round_of_runs(d))
             ;
@@ -449,7 +475,8 @@ static void pump(void *arg)
             continue;
         if (!worker_full(w))
             pool_resume(run->pool);
-        if (dispatch_idle(run) || (worker_draining(w) && run->running == 0)) {
+        bool idle = dispatch_idle(run) || (worker_draining(w) && run->running == 0);
+        if (w->guarded ? quarantine_idle(w->quarantine, run, idle) : idle) {
             staging_idle(run);
             manifests_idle(run);
         }

@@ -129,6 +129,7 @@ void worker_drain(struct worker *w, int64_t grace_ms, bool for_good, void (*drai
         d->timer = timer_new(w->w.loop, on_timer, d);
         d->look = timer_new(w->w.loop, look, d);
         intake_stop(w->intake);
+        intake_close(w->intake);
         struct log_ctx ctx = {.worker = w->name};
         log_line(w->o.inside ? LOG_DEBUG : LOG_INFO, &ctx, "worker drains: %" PRId64 " items are with handlers", w->in_flight);
     }
@@ -176,6 +177,8 @@ void worker_fail(struct worker *w, const struct error *err)
     w->why = *err;
     struct log_ctx ctx = {.worker = w->name};
     log_line(LOG_ERROR, &ctx, "this worker cannot go on: %s", err->text);
+    if (w->intake != NULL)
+        intake_close(w->intake); /* no item's fault */
     timer_set(w->failure, 0);
 }
 

@@ -5,6 +5,7 @@
 #include "worker/dispatch.h"
 #include "worker/parked.h"
 #include "worker/post.h"
+#include "worker/quarantine.h"
 #include "worker/runs.h"
 #include "worker/undecodable.h"
 
@@ -13,10 +14,14 @@
 struct part {
     struct ackmap *map;     /* NULL: not ours now */
     bool dirty;             /* something to commit */
+    bool open;              /* the quarantine knows that there is something to do */
 };
 
 /* What the bus calls back with: leaving takes a while, and the intake may be gone before it is over. */
-struct member { struct intake *in; void (*left)(void *); void *arg; };
+struct member { struct intake *in; void (*left)(void *); void *arg; LIST_HEAD(, waited) waited; };
+
+/* A commit that the quarantine waits for. */
+struct waited { struct member *member; uint64_t number; LIST_ENTRY(waited) link; };
 
 struct intake {
     struct worker *w;
@@ -64,25 +69,61 @@ static void on_committed(void *arg, const struct error *err)
         timer_set(in->commit, COMMIT_AGAIN_MS * US_PER_MS);
 }
 
-static void commit_part(struct intake *in, int32_t partition)
+static void on_waited(void *arg, const struct error *err)
+{
+    struct waited *v = arg;
+    struct member *member = v->member;
+    if (member->in != NULL)
+        quarantine_answered(member->in->w->quarantine, v->number, err == NULL);
+    LIST_REMOVE(v, link);
+    free(v);
+    on_committed(member, err);
+}
+
+/* last: the partition is about to be given up. */
+static void commit_part(struct intake *in, int32_t partition, bool last)
 {
     struct part *p = &in->parts[partition];
     int64_t next = p->map ? ackmap_next(p->map) : -1;
     if (!p->dirty || next < 0)
         return;
     p->dirty = false;
-    ackmap_metadata(p->map, &in->metadata);
+    ackmap_metadata(p->map, quarantine_marks(in->w->quarantine, partition, last), &in->metadata);
     struct bus_commit commit = {.partition = partition, .offset = next, .metadata = in->metadata.data};
-    bus_group_commit(in->group, &commit, 1, on_committed, in->member);
+    uint64_t number = last ? 0 : quarantine_sent(in->w->quarantine, partition);
+    if (number == 0) {
+        bus_group_commit(in->group, &commit, 1, on_committed, in->member);
+    } else {
+        struct waited *v = xcalloc(1, sizeof(*v));
+        *v = (struct waited){.member = in->member, .number = number};
+        LIST_INSERT_HEAD(&in->member->waited, v, link);
+        bus_group_commit(in->group, &commit, 1, on_waited, v);
+    }
     metric_add(in->w->w.metrics, METRIC_COMMITS, 1);
 }
 
-static void commit_all(void *arg)
+static void commit_all(struct intake *in)
+{
+    for (int32_t i = 0; i < in->part_count; i++)
+        commit_part(in, i, false);
+    worker_moved(in->w);
+}
+
+static void on_commit_time(void *arg)
 {
     struct intake *in = arg;
-    for (int32_t i = 0; i < in->part_count; i++)
-        commit_part(in, i);
-    worker_moved(in->w);
+    bool open = false;
+    for (int32_t i = 0; i < in->part_count; i++) {
+        struct part *p = &in->parts[i];
+        if (!p->open)
+            continue;
+        p->open = quarantine_tick(in->w->quarantine, i, ackmap_span(p->map) == 0);
+        p->dirty |= !p->open;
+        open |= p->open;
+    }
+    commit_all(in);
+    if (open && !timer_is_set(in->commit))
+        timer_set(in->commit, WAIT_COMMIT_EVERY * US_PER_MS);
 }
 
 static void mark_dirty(struct intake *in, struct part *p)
@@ -90,6 +131,17 @@ static void mark_dirty(struct intake *in, struct part *p)
     p->dirty = true;
     if (!timer_is_set(in->commit))
         timer_set(in->commit, WAIT_COMMIT_EVERY * US_PER_MS);
+}
+
+void intake_commit_soon(struct intake *in, int32_t partition)
+{
+    part_of(in, partition)->dirty = true;
+    timer_set(in->commit, 0);
+}
+
+const struct ackmap *intake_map(const struct intake *in, int32_t partition)
+{
+    return partition < in->part_count ? in->parts[partition].map : NULL;
 }
 
 void intake_done(struct intake *in, int32_t partition, int64_t offset)
@@ -183,6 +235,10 @@ static void on_message(void *arg, const struct bus_msg *m)
         mark_dirty(in, p);
         return;
     }
+    if (!p->open) {
+        p->open = true;
+        quarantine_delivered(in->w->quarantine, m->partition);
+    }
     struct envelope e;
     struct error err = ERROR_INIT;
     if (envelope_decode(m->value, m->value_len, &in->scratch, &e, &err) != 0)
@@ -204,12 +260,14 @@ static void on_assigned(void *arg, int32_t partition, int64_t committed, const c
     struct part *p = part_of(in, partition);
     ackmap_free(p->map);
     p->map = ackmap_new(committed);
-    p->dirty = false;
+    p->dirty = p->open = false;
+    struct marks marks;
     struct error err = ERROR_INIT;
-    if (ackmap_load(p->map, metadata, &err) != 0) {
+    if (ackmap_load(p->map, metadata, &marks, &err) != 0) {
         struct log_ctx ctx = {.worker = in->w->name, .partition1 = partition + 1};
         log_line(LOG_WARN, &ctx, "%s", err.text);
     }
+    quarantine_assigned(in->w->quarantine, partition, &marks);
     metric_add(in->w->w.metrics, METRIC_REBALANCES, 1);
 }
 
@@ -219,11 +277,13 @@ static void on_revoked(void *arg, int32_t partition, bool lost)
     if (in == NULL)
         return;
     struct part *p = part_of(in, partition);
+    p->dirty |= quarantine_open(in->w->quarantine, partition);
     if (!lost)
-        commit_part(in, partition);
+        commit_part(in, partition, true);
+    quarantine_revoked(in->w->quarantine, partition);
     ackmap_free(p->map);
     p->map = NULL;
-    p->dirty = false;
+    p->dirty = p->open = false;
     in->gave_up = true;
 }
 
@@ -274,7 +334,7 @@ struct intake *intake_new(struct worker *w, struct error *err)
     in->w = w;
     in->scratch = BUF_INIT(2 * LIMIT_PAYLOAD);
     in->metadata = BUF_INIT(LIMIT_COMMIT_METADATA);
-    in->commit = timer_new(w->w.loop, commit_all, in);
+    in->commit = timer_new(w->w.loop, on_commit_time, in);
     in->parked = parked_new(w);
     in->bad = undecodable_new(w, in);
     char group[TOPIC_SIZE], topic[TOPIC_SIZE];
@@ -291,6 +351,16 @@ struct intake *intake_new(struct worker *w, struct error *err)
     return in;
 }
 
+static void member_free(struct member *member)
+{
+    struct waited *v;
+    while ((v = LIST_FIRST(&member->waited)) != NULL) {
+        LIST_REMOVE(v, link);
+        free(v);
+    }
+    free(member);
+}
+
 static void on_left(void *arg)
 {
     struct member *member = arg;
@@ -299,7 +369,7 @@ static void on_left(void *arg)
         member->in->member = NULL;
         member->left(member->arg);
     }
-    free(member);
+    member_free(member);
 }
 
 void intake_free(struct intake *in)
@@ -326,6 +396,13 @@ void intake_free(struct intake *in)
 void intake_catalog_at(struct intake *in, int64_t next)
 {
     parked_catalog_at(in->parked, next);
+}
+
+void intake_close(struct intake *in)
+{
+    quarantine_leave(in->w->quarantine);
+    if (in->group != NULL && !in->leaving)
+        commit_all(in);
 }
 
 void intake_stop(struct intake *in)

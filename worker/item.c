@@ -1,5 +1,6 @@
 #include "worker/core.h"
 #include "worker/intake.h"
+#include "worker/quarantine.h"
 #include "worker/room.h"
 #include "worker/stream.h"
 
@@ -92,6 +93,8 @@ void item_set_failure(struct item *i, const char *reason, const char *text, size
 static void forget(struct item *i)
 {
     struct worker *w = i->worker;
+    if (w->guarded)
+        quarantine_forget(i);
     item_enlist(i, NULL);
     if (i->run != NULL) {
         item_drop_rows(i);

@@ -227,7 +227,7 @@ static struct handler *give(struct pool *p, struct handler *h)
 {
     TAILQ_REMOVE(&p->room, h, link);
     h->busy++;
-    h->used = true;
+    h->given++;
     h->full = !has_room(h);
     if (h->full)
         TAILQ_INSERT_TAIL(&p->full, h, link);
@@ -241,12 +241,12 @@ static struct handler *first_idle(struct pool *p, bool fresh)
 {
     struct handler *h;
     TAILQ_FOREACH(h, &p->room, link)
-        if (h->busy == 0 && !h->probation && (!fresh || (h->alone && !h->used)))
+        if (h->busy == 0 && !h->probation && (!fresh || (h->alone && h->given == 0)))
             return h;
     return NULL;
 }
 
-/* A suspect gets a child that nobody used before it; an idle one makes place for it when there are enough. */
+/* A child that nobody used; an idle one makes place for it when there are enough. */
 static struct handler *take_fresh(struct pool *p)
 {
     struct handler *h = first_idle(p, true);
@@ -272,12 +272,22 @@ static struct handler *take_grouped(struct pool *p, const struct item *item)
     return h != NULL && h->ops->room(h, item) ? give(p, h) : NULL;
 }
 
+/* A suspect's neighbours are mostly innocent: they need not wait for as many programs to start. */
+static struct handler *take_alone(struct pool *p)
+{
+    struct handler *h = first_idle(p, false);
+    if (h == NULL || !(h->proved || h->cleared))
+        return take_fresh(p);
+    h->alone = true;
+    return give(p, h);
+}
+
 struct handler *pool_take(struct pool *p, struct item *item)
 {
     if (p->run->def->kind == HANDLER_QUERY)
         return take_grouped(p, item);
-    if (item->suspect && window_of(p->run) > 1 && p->run->def->kind == HANDLER_EXEC)
-        return take_fresh(p);
+    if (item->suspect && p->run->def->kind == HANDLER_EXEC)
+        return item->fresh ? take_fresh(p) : take_alone(p);
     struct handler *h = TAILQ_FIRST(&p->room);
     while (h != NULL && !has_room(h))
         h = TAILQ_NEXT(h, link);
@@ -321,7 +331,7 @@ void pool_proved(struct handler *h)
     p->failures = 0;
     p->start_us = 0;
     p->trouble[0] = '\0';
-    if (h->busy == 0 && h->used)
+    if (h->busy == 0 && h->given > 0)
         h->alone = false;
     dispatch_kick(p->run->worker->dispatch);
 }

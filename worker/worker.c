@@ -8,6 +8,7 @@
 #include "worker/manifests.h"
 #include "worker/pool.h"
 #include "worker/post.h"
+#include "worker/quarantine.h"
 #include "worker/beacon.h"
 #include "worker/room.h"
 #include "worker/runs.h"
@@ -40,6 +41,7 @@ struct worker *worker_start(const struct worker_options *o, struct error *err)
     w->posts = posts_new(w->w.loop, w->w.bus, w->w.rnd);
     w->failure = timer_new(w->w.loop, drain_tell_failure, w);
     w->dispatch = dispatch_new(w);
+    w->quarantine = quarantine_new(w);
     w->known = runs_new(w, err);
     if (w->known != NULL)
         w->intake = intake_new(w, err);
@@ -65,6 +67,7 @@ void worker_free(struct worker *w)
     struct handler *h;
     while ((h = TAILQ_FIRST(&w->closing)) != NULL)
         h->ops->close(h, true);
+    quarantine_free(w->quarantine);
     dispatch_free(w->dispatch);
     posts_free(w->posts);
     timer_free(w->failure);
@@ -86,6 +89,8 @@ static const char *trouble(struct worker *w)
 {
     if (w->failed)
         return "to be stopped: it cannot go on";
+    if (quarantine_waits_for(w->quarantine)[0])
+        return quarantine_waits_for(w->quarantine);
     struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->staging != NULL && staging_waits_for(run->staging)[0])

@@ -37,6 +37,11 @@
 #define LIMIT_TAKEN_BYTES (8 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
 #define LIMIT_ACK_SPAN (INT64_C(1) << 31) /* offsets of a partition above its oldest unfinished one: no more is taken beyond it */
 #define LIMIT_ACK_RUNS (256 * 1024)       /* bytes of run lengths in a commit's metadata, before compression */
+#define LIMIT_TAKEOVERS 3                 /* deaths of a partition's holders in a row, after which the next one is careful with its items */
+#define LIMIT_DOUBT 1000                  /* offsets above those known to be done that a death is about */
+#define LIMIT_CAREFUL 16                  /* items that a careful worker lets go to handlers at once */
+#define LIMIT_SUSPECTS 32                 /* items of a partition that are suspected of their worker's death */
+#define LIMIT_KILLS 2                     /* deaths of workers in a row, with nothing but the same item running, after which it has failed */
 #define LIMIT_MANIFEST_ITEMS 4000         /* items without rows that wait for a manifest of their own */
 #define LIMIT_GROUP_ITEMS 10000           /* items of one statement: with every second index its manifest still fits */
 #define LIMIT_GROUP_BYTES (2 * 1024 * 1024) /* bytes of a statement's items as parameters, but for one item more; a request takes 10 MB */
@@ -89,6 +94,8 @@
 #define WAIT_HANDLER_EXIT 5000            /* a handler whose stdin was closed, before it is killed */
 #define WAIT_HANDLER_PROBATION 2000       /* a handler whose predecessor died at its start, before it is given an item */
 #define WAIT_SOLO 30000                   /* an item that must run alone, before others are held back for it */
+#define WAIT_ALONE 30000                  /* an item that is to run alone in its process, for its handler; likewise for its manifest, before the next one */
+#define WAIT_ALONE_AGAIN 60000            /* before one that got no handler then is tried again */
 #define WAIT_LOST_CHECK 3000              /* a run's log without news, before its queue's offsets are looked at */
 #define WAIT_LOST_DELETED 30000           /* likewise, before items that were deleted from the queue are taken for lost */
 #define WAIT_SERVICE 30000                /* for a broker or BigQuery to answer at start */

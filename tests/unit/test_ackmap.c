@@ -9,6 +9,8 @@
 #include "common/base/rnd.h"
 #include "worker/ackmap.h"
 
+static struct marks taken; /* that were loaded last */
+
 static void deliver_all(struct ackmap *m, int64_t from, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
@@ -18,7 +20,9 @@ static void deliver_all(struct ackmap *m, int64_t from, int64_t count)
 static char *metadata_of(const struct ackmap *m)
 {
     struct buf b = BUF_INIT(LIMIT_COMMIT_METADATA);
-    ackmap_metadata(m, &b);
+    struct marks none;
+    marks_init(&none);
+    ackmap_metadata(m, &none, &b);
     return buf_steal(&b);
 }
 
@@ -134,7 +138,7 @@ static void what_was_done_survives_a_commit_and_an_assignment(void **state)
         assert_true(strlen(text) <= LIMIT_COMMIT_METADATA);
         struct ackmap *again = ackmap_new(ackmap_next(m));
         struct error err = ERROR_INIT;
-        assert_int_equal(ackmap_load(again, text, &err), 0);
+        assert_int_equal(ackmap_load(again, text, &taken, &err), 0);
         for (int64_t i = ackmap_next(m); i < base + n; i++)
             assert_int_equal(ackmap_deliver(again, i), text[0] ? !ackmap_is_done(m, i) : true);
         for (int64_t i = ackmap_next(m); i < base + n; i++)
@@ -158,7 +162,7 @@ static void a_long_backlog_behind_one_item_fits(void **state)
     assert_true(text[0] != '\0');
     assert_true(strlen(text) < 100);
     struct ackmap *again = ackmap_new(5);
-    assert_int_equal(ackmap_load(again, text, NULL), 0);
+    assert_int_equal(ackmap_load(again, text, &taken, NULL), 0);
     assert_true(ackmap_deliver(again, 5));
     assert_false(ackmap_deliver(again, 6));
     assert_false(ackmap_deliver(again, 300004));
@@ -198,7 +202,7 @@ static void metadata_that_makes_no_sense_is_ignored_as_a_whole(void **state)
         AUTO(free_ptr) char *cut = i < ARRAY_LEN(bad) ? xstrdup(bad[i]) : xstrndup(text, i - ARRAY_LEN(bad));
         struct ackmap *m = ackmap_new(7);
         struct error err = ERROR_INIT;
-        int rc = ackmap_load(m, cut, &err);
+        int rc = ackmap_load(m, cut, &taken, &err);
         if (cut[0] != '\0') {
             assert_int_equal(rc, -1);
             assert_int_equal(err.kind, ERR_TASK);
@@ -227,7 +231,7 @@ static void random_bytes_never_harm(void **state)
         for (uint64_t k = rnd_below(&rnd, 4) + 1; k > 0; k--)
             changed[rnd_below(&rnd, strlen(text))] = (char)(33 + rnd_below(&rnd, 90));
         struct ackmap *m = ackmap_new(3);
-        (void)ackmap_load(m, changed, NULL);
+        (void)ackmap_load(m, changed, &taken, NULL);
         assert_true(ackmap_next(m) >= 3);
         ackmap_free(m);
     }

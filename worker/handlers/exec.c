@@ -377,7 +377,8 @@ static void on_exited(void *arg, int status, const char *text)
         gather(e, "", 0, true); /* a last line without its break */
     char *death = words_death(&e->words, text);
     bool guilty = e->h.proved || e->h.cleared; /* of an item, not of its start */
-    struct verdict v = {.outcome = !guilty ? OUT_BACK : e->h.busy == 1 ? OUT_TASK : OUT_SUSPECT, .reason = "crash", .text = death, .len = strlen(death)};
+    enum outcome outcome = !guilty ? OUT_BACK : e->h.busy > 1 ? OUT_SUSPECT : e->h.given > 1 ? OUT_FRESH : OUT_TASK;
+    struct verdict v = {.outcome = outcome, .reason = "crash", .text = death, .len = strlen(death)};
     log_line(e->h.busy > 0 ? LOG_WARN : LOG_INFO, &ctx, "the handler ended with %" PRId64 " items: %.400s", e->h.busy, text);
     struct item *item;
     while ((item = TAILQ_FIRST(&e->h.items)) != NULL)

@@ -38,7 +38,7 @@ struct handler {
     bool alone;                  /* works on one item at a time, whatever its window: it has, or may have, a suspect */
     bool probation;              /* gets no item before it is proved, or has stayed alive for a while */
     bool cleared;                /* has stayed alive for that while: what kills it now is its item */
-    bool used;                   /* was given an item */
+    int64_t given;               /* items it was given */
     bool proved;                 /* has answered anything */
     bool blocked;                /* its pipe is not read */
     bool stalled;                /* for want of room in the stream of one of its items */
