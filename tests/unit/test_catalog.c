@@ -124,6 +124,29 @@ static void of_two_redrives_at_once_the_second_is_void(void **state)
     catalog_free(c);
 }
 
+/* A reader that does not know how NULL keys compare must not go on as if they were refused. */
+static void a_record_has_the_version_that_its_meaning_needs(void **state)
+{
+    (void)state;
+    struct record *in = a_record("run1", "batch", "n1");
+    AUTO(doc_free_auto) doc *plain = record_to_doc(in);
+    assert_int_equal(doc_int(plain, "version", 0), 1);
+    assert_null(doc_get(plain, "write.null_keys"));
+    in->null_keys = NULL_KEYS_DISTINCT;
+    AUTO(doc_free_auto) doc *d = record_to_doc(in);
+    assert_int_equal(doc_int(d, "version", 0), 2);
+    AUTO(free_ptr) char *text = doc_text(d);
+    struct error err = ERROR_INIT;
+    AUTO(record_free_auto) struct record *out = record_parse(text, strlen(text), &err);
+    assert_non_null(out);
+    assert_int_equal(out->null_keys, NULL_KEYS_DISTINCT);
+    doc_set_int(d, "version", 99);
+    AUTO(free_ptr) char *later = doc_text(d);
+    assert_null(record_parse(later, strlen(later), &err));
+    assert_int_equal(err.kind, ERR_FATAL);
+    record_free(in);
+}
+
 static void the_first_record_of_a_name_wins_it(void **state)
 {
     (void)state;
@@ -260,6 +283,7 @@ int main(void)
         cmocka_unit_test(a_record_survives_the_wire),
         cmocka_unit_test(a_redrives_record_says_of_what_it_is_one),
         cmocka_unit_test(of_two_redrives_at_once_the_second_is_void),
+        cmocka_unit_test(a_record_has_the_version_that_its_meaning_needs),
         cmocka_unit_test(the_first_record_of_a_name_wins_it),
         cmocka_unit_test(a_record_that_replaces_the_open_run_stands_beside_it),
         cmocka_unit_test(compaction_that_moves_an_end_voids_nobody),
