@@ -161,7 +161,7 @@ static void print_redrives(FILE *to, const doc *d)
         fputc('\n', to);
     }
     if (doc_get(d, "redriven_by") != NULL)
-        fprintf(to, "  again  run %s redrives its failed items\n", doc_str(d, "redriven_by", ""));
+        fprintf(to, "  again  its failed items: run %s\n", doc_str(d, "redriven_by", ""));
 }
 
 static void print_text(FILE *to, const doc *d)

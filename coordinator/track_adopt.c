@@ -57,7 +57,11 @@ static enum adoption look(struct track *t, size_t i, const char *run, const stru
 enum adoption track_adoption(struct track *t, bool may_claim)
 {
     t->adopted_count = 0;
-    for (const char *run = t->record->adopts; run[0] != '\0' && t->adopted_count < LIMIT_ADOPTED;) {
+    for (const char *run = t->record->adopts; run[0] != '\0';) {
+        if (t->adopted_count == LIMIT_ADOPTED) { /* no redrive opens such a run */
+            snprintf(t->adopt_why, sizeof(t->adopt_why), "it is the last of more than %d redrives of redrives", LIMIT_ADOPTED);
+            return ADOPT_LOST;
+        }
         struct track *h = find(t, run);
         enum adoption a = look(t, t->adopted_count, run, h, may_claim);
         if (a != ADOPT_MINE)

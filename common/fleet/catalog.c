@@ -108,11 +108,16 @@ struct catalog_run *catalog_heir_of(struct catalog *c, const char *run)
     return heir;
 }
 
+static bool open_or_written(const struct catalog_run *r)
+{
+    return r->standing == STANDING_OPEN || (r->standing == STANDING_ENDED && doc_int(r->end, "exit", EXIT_UNFINISHED) == EXIT_WRITTEN);
+}
+
 struct catalog_run *catalog_redriver_of(struct catalog *c, const char *run)
 {
     struct catalog_run *last = NULL;
     for (struct entry *e = c->runs; e != NULL; e = e->hh.next)
-        if (e->known && e->pub.standing != STANDING_VOID && strcmp(e->pub.record->redrives, run) == 0 && (last == NULL || e->pub.offset > last->offset))
+        if (e->known && open_or_written(&e->pub) && strcmp(e->pub.record->redrives, run) == 0 && (last == NULL || e->pub.offset > last->offset))
             last = &e->pub;
     return last;
 }

@@ -38,7 +38,7 @@ struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the
 struct catalog_run *catalog_open_before(struct catalog *, const struct catalog_run *);
 /* The newest open run that is to adopt that one; NULL. */
 struct catalog_run *catalog_heir_of(struct catalog *, const char *run);
-/* The newest run that redrives that one's failed items, void ones aside; NULL. */
+/* The newest run that redrives that one's failed items, and is open or was written; NULL. */
 struct catalog_run *catalog_redriver_of(struct catalog *, const char *run);
 struct catalog_run *catalog_last_of(struct catalog *, const char *batch); /* the newest of that name, in any standing but void */
 /* In order of their records; it starts at NULL. */
