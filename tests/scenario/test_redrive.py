@@ -226,7 +226,7 @@ def test_a_redriver_killed_after_the_seal_is_replaced_by_any_coordinator(kit):
     redrive = kit.scene.start_bqfleet("redrive", held)
     wait_for_log(kit.scene, SEAL, 2)
     redrive.kill()
-    kit.serve()
+    kit.serve("--takeover-after", "2s")
     watched = kit.scene.bqfleet("watch", f"batch-{kit.scene.id}", *JSON)
     assert watched.code == 0, watched
     assert_target(kit.scene, expected(items))
@@ -242,7 +242,7 @@ def test_a_redriver_killed_between_adoption_and_outcome_is_replaced(kit):
     redrive = kit.scene.start_bqfleet("redrive", held)
     wait_for_log(kit.scene, ADOPTED)
     redrive.kill()
-    kit.serve()
+    kit.serve("--takeover-after", "2s")
     watched = kit.scene.bqfleet("watch", f"batch-{kit.scene.id}", *JSON, timeout=120)
     assert watched.code == 0, watched
     assert_target(kit.scene, expected(items))

@@ -385,6 +385,92 @@ static void staging_of_an_adopted_run_stays_until_its_heirs_outcome(void **state
     free_both(old, new);
 }
 
+/* --- schedules drawn at random -------------------------------------------------------------------------------------------------------------- */
+
+enum { SCHEDULES = 120, ACTIONS = 12 };
+
+static struct log_msg a_decision(struct rnd *rnd, bool of_old)
+{
+    uint64_t n = rnd_below(rnd, 16);
+    if (of_old && n < 2)
+        return (struct log_msg){.type = n == 0 ? LOGM_ACCEPT : LOGM_CANCEL};
+    if (!of_old && n == 2)
+        return (struct log_msg){.type = LOGM_CANCEL};
+    return (struct log_msg){.type = LOGM_RESUME}; /* decides nothing */
+}
+
+static bool both_done(void *arg)
+{
+    struct process *p = arg;
+    struct track *old = coordinator_find(p->coordinator, "old");
+    return track_done(p->track) && (old == NULL || track_done(old) || track_fold(old)->phase == RUN_HELD);
+}
+
+/* What the two logs say must be what is on the table. */
+static void assert_as_logged(struct stage *s, struct process *p)
+{
+    enum run_end new = track_fold(p->track)->end, old = track_fold(track_of(p, "old"))->end;
+    bool adopted_by_new = old == END_ADOPTED;
+    if (new == END_COMPLETE) {
+        assert_true(adopted_by_new);
+        assert_values(s, "2112");
+        assert_int_equal(stage_tables(s, "bqf_new"), 0); /* else its last loads may have come when all was over */
+    } else {
+        assert_false(adopted_by_new);
+        assert_values(s, old == END_ACCEPTED ? "111." : "....");
+    }
+    assert_int_equal(stage_tables(s, "bqf_old"), old == END_NONE ? 1 : 0);
+}
+
+static void one_schedule(uint64_t seed)
+{
+    void *state = NULL;
+    stage_open(&state);
+    struct stage *s = state;
+    struct rnd rnd;
+    rnd_seeded(&rnd, seed);
+    if (rnd_below(&rnd, 2))
+        bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_cut_", .kind = BQMODEL_JOB_SLOW, .ms = 1000 + (int64_t)rnd_below(&rnd, 20000)});
+    struct record *old = held(s, "old", "batch"), *new = heir(s, "new", old);
+    struct process p[2];
+    bool alive[2] = {false, false};
+    uint64_t completes_at = rnd_below(&rnd, ACTIONS);
+    for (uint64_t i = 0; i < ACTIONS; i++) {
+        size_t which = rnd_below(&rnd, 2);
+        if (alive[which] && rnd_below(&rnd, 3) == 0)
+            process_kill(&p[which]);
+        else if (!alive[which])
+            process_start(&p[which], s, new, rnd_below(&rnd, 2) ? TRACK_FIRST : TRACK_SECOND);
+        else
+            which = 2;
+        if (which < 2)
+            alive[which] = !alive[which];
+        if (i == completes_at)
+            complete(s, new, 2);
+        bool of_old = rnd_below(&rnd, 2) == 0;
+        stage_say(s, of_old ? old : new, a_decision(&rnd, of_old));
+        stage_sleep(s, (int64_t)rnd_below(&rnd, 8000));
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (!alive[i])
+            process_start(&p[i], s, new, TRACK_SECOND);
+        STAGE_WAIT(s, both_done, &p[i]);
+    }
+    stage_sleep(s, 5000);
+    assert_as_logged(s, &p[0]);
+    process_kill(&p[0]);
+    process_kill(&p[1]);
+    free_both(old, new);
+    stage_close(&state);
+}
+
+static void whatever_is_killed_or_decided_the_table_is_what_the_logs_say(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= SCHEDULES; seed++)
+        one_schedule(seed);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, stage_open, stage_close)
 int main(void)
 {
@@ -402,6 +488,7 @@ int main(void)
         T(an_increment_that_fails_takes_the_heir_with_it),
         T(staging_of_a_held_run_outlives_its_workers_while_a_coordinator_is_there),
         T(staging_of_an_adopted_run_stays_until_its_heirs_outcome),
+        cmocka_unit_test(whatever_is_killed_or_decided_the_table_is_what_the_logs_say),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
