@@ -28,6 +28,8 @@ TAILQ_HEAD(run_list, run);
 TAILQ_HEAD(handler_list, handler);
 struct handler;
 struct post;
+struct fatal;
+struct shard;
 struct stream;
 TAILQ_HEAD(stream_list, stream);
 
@@ -87,7 +89,8 @@ struct run {
     struct staging *staging;
     struct stream_list streams;
     struct manifests *manifests;
-    struct post *fatal_post;
+    struct fatal *telling;          /* of the fatal error, in its log */
+    bool over;                      /* its end is in known->end */
     bool fatal;
     char fatal_text[512];
 };
@@ -114,6 +117,7 @@ struct worker {
     int64_t places, places_most;    /* of streams: taken, and all */
     int64_t loads_running;
     int64_t lines;                  /* bytes of handlers' lines whose end has not come */
+    LIST_HEAD(, shard) leavers;     /* of runs that are over; each drops its table */
     struct handler_list closing;    /* handlers whose stdin was closed, until they have left */
     struct posts *posts;
     struct intake *intake;

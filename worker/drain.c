@@ -2,6 +2,7 @@
 
 #include "worker/core.h"
 #include "worker/dispatch.h"
+#include "worker/fatal.h"
 #include "worker/intake.h"
 #include "worker/manifests.h"
 #include "worker/pool.h"
@@ -66,9 +67,11 @@ static void leave(struct drain *d)
 
 static bool landed(const struct worker *w)
 {
+    if (!LIST_EMPTY(&w->leavers))
+        return false;
     const struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
-        if (run->fatal_post != NULL)
+        if (run->telling != NULL && !fatal_told(run->telling))
             return false;
         if (run->pool != NULL && !run->fatal && (run->running > 0 || !staging_empty(run->staging) || !streams_none(run) || !manifests_none(run->manifests)))
             return false;

@@ -1,6 +1,7 @@
 #include "worker/runs.h"
 
 #include "worker/dispatch.h"
+#include "worker/fatal.h"
 #include "worker/intake.h"
 #include "worker/manifests.h"
 #include "worker/pool.h"
@@ -12,6 +13,7 @@ struct runs {
     struct catalog *catalog;
     struct bus_follow *follow;
     bool caught_up;          /* `batches` was read to its end once */
+    int64_t at;              /* it was read up to there */
     uint64_t version;
     char waits[160];
 };
@@ -81,7 +83,7 @@ static void run_free(struct runs *rs, struct run *run, bool done)
     struct worker *w = rs->w;
     rs->version++;
     quiet(run);
-    post_forget(run->fatal_post);
+    fatal_free(run->telling);
     struct item *item, *next;
     for (item = TAILQ_FIRST(&w->items); item != NULL && run->items.count > 0; item = next) {
         next = TAILQ_NEXT(item, all);
@@ -124,15 +126,6 @@ void runs_take(struct run *run, struct item *item)
 
 /* --- a run that cannot go on ------------------------------------------------------------------------------------------------------- */
 
-static void fatal_sent(void *arg, const struct error *err)
-{
-    struct run *run = arg;
-    run->fatal_post = NULL;
-    if (err != NULL)
-        worker_fail(run->worker, err);
-    worker_moved(run->worker);
-}
-
 void runs_fatal(struct run *run, const char *fmt, ...)
 {
     if (run->fatal)
@@ -143,17 +136,7 @@ void runs_fatal(struct run *run, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(run->fatal_text, sizeof(run->fatal_text), fmt, ap);
     va_end(ap);
-    struct log_ctx ctx = {.run = run->id, .worker = w->name};
-    log_line(LOG_ERROR, &ctx, "the run cannot go on: %s", run->fatal_text);
-    struct log_msg msg = {.type = LOGM_FATAL, .text = run->fatal_text, .by = w->name};
-    struct buf bytes = BUF_INIT(LIMIT_MANIFEST);
-    int rc = logmsg_encode(&msg, &bytes);
-    assert(rc == 0);
-    (void)rc;
-    struct bus_out out = {.topic = w->results, .partition = run->record->log_partition, .key = run->id, .key_len = strlen(run->id),
-                          .value = bytes.data, .value_len = bytes.len};
-    run->fatal_post = post_send(w->posts, &out, false, fatal_sent, run);
-    buf_free(&bytes);
+    run->telling = fatal_new(run, w->known ? w->known->at : 0);
     dispatch_kick(w->dispatch);
 }
 
@@ -216,6 +199,18 @@ static void sweep(struct runs *rs)
     }
 }
 
+static void read_to(struct runs *rs, int64_t next)
+{
+    struct run *run;
+    rs->at = next;
+    if (!rs->caught_up)
+        return;
+    intake_catalog_at(rs->w->intake, next);
+    TAILQ_FOREACH(run, &rs->w->runs, link)
+        if (run->telling != NULL)
+            fatal_catalog_at(run->telling, next);
+}
+
 static void on_message(void *arg, const struct bus_msg *m)
 {
     struct runs *rs = arg;
@@ -224,20 +219,21 @@ static void on_message(void *arg, const struct bus_msg *m)
         sweep(rs);
     } else {
         struct run *run = active(rs, known);
-        if (run != NULL && known->standing != STANDING_OPEN)
+        if (run != NULL && known->standing != STANDING_OPEN) {
+            run->over = true;
             run_over(rs, run);
-        else if (run != NULL)
+        } else if (run != NULL) {
             dispatch_kick(rs->w->dispatch);
+        }
     }
-    if (rs->caught_up)
-        intake_catalog_at(rs->w->intake, m->offset + 1);
+    read_to(rs, m->offset + 1);
 }
 
 static void on_end(void *arg, int64_t next)
 {
     struct runs *rs = arg;
     rs->caught_up = true;
-    intake_catalog_at(rs->w->intake, next);
+    read_to(rs, next);
 }
 
 static void on_failed(void *arg, const struct error *err)

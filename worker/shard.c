@@ -21,6 +21,9 @@ struct shard {
     void (*changed)(void *);
     void *arg;
     char trouble[160];
+    int64_t made_ms;         /* wall clock, when it was ready */
+    struct bq *bq, *own_bq;  /* of a leaver */
+    LIST_ENTRY(shard) link;  /* worker->leavers */
 };
 
 static void set_state(struct shard *s, enum shard_state to)
@@ -41,13 +44,96 @@ static void renewed(void *arg, const struct bq_answer *a)
     timer_set(s->timer, (a->err ? RENEW_AGAIN_MS : RENEW_MS) * US_PER_MS);
 }
 
+/* --- when the run is over ----------------------------------------------------------------------------------------------------------------------- */
+
+#define CLOCKS_MS 60000 /* by so much the clocks of a worker and of a coordinator may differ */
+
+/*
+ * Coordinators drop what there is when the end stands in `batches`. So a table that is made later, by a worker that was stopped in between or has only
+ * now got its answer, is dropped by whoever made it, when it learns of the end:
+ *   1. One that was there long before the end needs nothing.
+ *   2. One that is being made may come into being at any moment: its answer is waited for.
+ *   3. An adopted run's tables are its heir's; of a run that was closed without its log it is not known whether it is being written.
+ */
+static bool may_be_late(const struct shard *s)
+{
+    const doc *end = s->run->over ? s->run->known->end : NULL;
+    const char *how = doc_str(end, "end", "unknown");
+    if (s->state == SHARD_NONE || strcmp(how, "unknown") == 0 || strcmp(how, run_end_name(END_ADOPTED)) == 0)
+        return false;
+    return s->state != SHARD_READY || s->made_ms + CLOCKS_MS > doc_int(end, "time_ms", 0);
+}
+
+static void leave(struct shard *s)
+{
+    bq_call_cancel(s->call);
+    timer_free(s->timer);
+    bq_free(s->own_bq);
+    free(s);
+}
+
+static void dropped(void *arg, const struct bq_answer *a)
+{
+    struct shard *s = arg;
+    struct worker *w = s->w;
+    s->call = NULL;
+    if (a->err != NULL)
+        log_warn("staging table %s was not dropped (it expires by itself): %s", s->ref.table, a->err->text);
+    LIST_REMOVE(s, link);
+    leave(s);
+    worker_moved(w);
+}
+
+static void drop(struct shard *s)
+{
+    s->call = bq_table_delete(s->bq, &s->ref, dropped, s);
+}
+
+static void stay(struct shard *s)
+{
+    s->bq = s->run->bq;
+    s->own_bq = s->run->own_bq;
+    s->run->own_bq = NULL;
+    s->run = NULL;
+    timer_stop(s->timer);
+    LIST_INSERT_HEAD(&s->w->leavers, s, link);
+    if (s->state == SHARD_CREATING)
+        return; /* its answer comes */
+    bq_call_cancel(s->call);
+    drop(s);
+}
+
+void shard_free(struct shard *s)
+{
+    if (s != NULL && may_be_late(s))
+        stay(s);
+    else if (s != NULL)
+        leave(s);
+}
+
+void shards_forget(struct worker *w)
+{
+    struct shard *s;
+    while ((s = LIST_FIRST(&w->leavers)) != NULL) {
+        LIST_REMOVE(s, link);
+        leave(s);
+    }
+}
+
+/* --- making it -------------------------------------------------------------------------------------------------------------------------------------- */
+
 static void created(void *arg, const struct bq_answer *a)
 {
     struct shard *s = arg;
     s->call = NULL;
+    if (s->run == NULL) { /* made or not, or only its answer is lost */
+        drop(s);
+        return;
+    }
     /* Nobody else makes this name: a table that exists is our own request, whose answer was lost. */
     if (a->err == NULL || a->err->code == 409) {
         set_state(s, SHARD_READY);
+        s->made_ms = loop_wall_ms(s->w->w.loop);
         s->trouble[0] = '\0';
         timer_set(s->timer, RENEW_MS * US_PER_MS);
         s->changed(s->arg);
@@ -97,15 +183,6 @@ struct shard *shard_new(struct run *run, void (*changed)(void *), void *arg)
     record_shard_ref(run->record, s->w->incarnation, &s->ref);
     s->timer = timer_new(s->w->w.loop, on_timer, s);
     return s;
-}
-
-void shard_free(struct shard *s)
-{
-    if (s == NULL)
-        return;
-    bq_call_cancel(s->call);
-    timer_free(s->timer);
-    free(s);
 }
 
 bool shard_ready(const struct shard *s)

@@ -8,7 +8,10 @@
 struct shard;
 /* changed(arg): it is ready now. A failure that lasts is told by runs_fatal. */
 struct shard *shard_new(struct run *, void (*changed)(void *), void *arg);
-void shard_free(struct shard *); /* the table stays */
+/* The table stays, unless its run is over and this one may have been made after the coordinators had cleaned up: then the shard stays, too, among the worker's
+ * leavers, until it has dropped its table. */
+void shard_free(struct shard *);
+void shards_forget(struct worker *); /* the leavers: their tables stay */
 bool shard_ready(const struct shard *);
 bool shard_want(struct shard *); /* creates it; false: that is under way, or done */
 bool shard_wanted(const struct shard *); /* that is under way */

@@ -12,6 +12,7 @@
 #include "worker/beacon.h"
 #include "worker/room.h"
 #include "worker/runs.h"
+#include "worker/shard.h"
 #include "worker/staging.h"
 #include "worker/stream.h"
 
@@ -63,6 +64,7 @@ void worker_free(struct worker *w)
     drain_free(w->drain);
     beacon_free(w->beacon);
     runs_free(w->known);
+    shards_forget(w);
     intake_free(w->intake);
     struct handler *h;
     while ((h = TAILQ_FIRST(&w->closing)) != NULL)
