@@ -179,9 +179,8 @@ static int range_next(struct items *it)
     const struct spec *s = it->spec;
     if (it->index > s->items.to - s->items.from)
         return 0;
-    char number[32];
     it->place = it->index + 1;
-    items_key_add(it, number, (size_t)snprintf(number, sizeof(number), "%" PRId64, s->items.from + it->index));
+    buf_xint(&it->key, s->items.from + it->index);
     return 1;
 }
 
@@ -265,7 +264,8 @@ int items_next(struct items *it, struct item *out, struct error *err)
         buf_clear(&it->payload);
         it->over = false;
     }
-    struct error why = ERROR_INIT;
+    struct error why;
+    error_clear(&why);
     int rc = read_next(it, &why);
     it->waiting = rc == 2;
     if (rc == 1 && it->index >= LIMIT_ITEMS)

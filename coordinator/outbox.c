@@ -19,8 +19,8 @@ struct letter {
     int32_t partition;
     bool tombstone;
     size_t key_len, value_len;
-    char *topic, *run, *key, *value; /* into bytes */
-    char bytes[];
+    char *topic, *run, *key, *value; /* into bytes, behind the sender's room */
+    _Alignas(max_align_t) char bytes[];
 };
 TAILQ_HEAD(letters, letter);
 
@@ -76,11 +76,15 @@ const char *outbox_by(const struct outbox *b)
     return b->by;
 }
 
+static void take_out(struct letter *l)
+{
+    TAILQ_REMOVE(&l->box->lists[l->state], l, link);
+    l->box->count--;
+}
+
 static void letter_free(struct letter *l)
 {
-    struct outbox *b = l->box;
-    TAILQ_REMOVE(&b->lists[l->state], l, link);
-    b->count--;
+    take_out(l);
     free(l->error);
     free(l);
 }
@@ -124,12 +128,11 @@ void outbox_free(struct outbox *b)
 
 static void answer(struct letter *l, int64_t offset, const struct error *err)
 {
-    letter_cb *cb = l->cb;
-    void *arg = l->arg;
-    struct error copy = err ? *err : ERROR_INIT;
-    letter_free(l);
-    if (cb)
-        cb(arg, offset, err ? &copy : NULL);
+    take_out(l); /* the callback may end the outbox */
+    if (l->cb)
+        l->cb(l->arg, offset, err);
+    free(l->error);
+    free(l);
 }
 
 static void wait_and_repeat(struct letter *l, const struct error *err)
@@ -180,7 +183,8 @@ static bool publish(struct letter *l)
         headers[n++] = (struct bus_header){.name = "content-type", .value = l->type, .len = strlen(l->type)};
     struct bus_out out = {.topic = l->topic, .partition = l->partition, .key = l->key, .key_len = l->key_len,
                           .value = l->tombstone ? NULL : l->value, .value_len = l->value_len, .headers = headers, .header_count = n};
-    struct error err = ERROR_INIT;
+    struct error err;
+    error_clear(&err);
     if (bus_publish(l->box->world.bus, &out, on_ack, l, &err) == 0) {
         move(l, LETTER_OUT);
         return true;
@@ -218,8 +222,7 @@ static void turn(void *arg)
     struct outbox *b = arg;
     struct letter *l;
     while ((l = TAILQ_FIRST(&b->lists[LETTER_REFUSED])) != NULL) {
-        struct error err = *l->error;
-        answer(l, -1, &err);
+        answer(l, -1, l->error);
         if (b->stopped)
             return;
     }
@@ -240,10 +243,10 @@ struct letter *outbox_send(struct outbox *b, const struct letter_out *out, lette
 {
     assert(!b->stopped);
     size_t topic = strlen(out->topic), run = out->run ? strlen(out->run) : 0;
-    struct letter *l = xmalloc(sizeof(*l) + topic + run + out->key_len + out->value_len + 4);
-    *l = (struct letter){.box = b, .cb = cb, .arg = arg, .type = out->type, .partition = out->partition, .tombstone = out->value == NULL,
+    struct letter *l = xmalloc(sizeof(*l) + out->room + topic + run + out->key_len + out->value_len + 4);
+    *l = (struct letter){.box = b, .cb = cb, .arg = out->room > 0 ? l->bytes : arg, .type = out->type, .partition = out->partition, .tombstone = out->value == NULL,
                          .key_len = out->key_len, .value_len = out->value_len};
-    char *at = l->bytes;
+    char *at = l->bytes + out->room;
     l->topic = put(&at, out->topic, topic);
     l->key = put(&at, out->key, out->key_len);
     l->value = put(&at, out->value, out->value_len);
@@ -252,6 +255,16 @@ struct letter *outbox_send(struct outbox *b, const struct letter_out *out, lette
     b->count++;
     publish(l);
     return l;
+}
+
+void *letter_room(struct letter *l)
+{
+    return l->bytes;
+}
+
+const char *letter_key(const struct letter *l)
+{
+    return l->key;
 }
 
 void letter_forget(struct letter *l)

@@ -19,8 +19,8 @@ void outbox_stop(struct outbox *); /* no callbacks any more, nothing is sent aga
 void outbox_free(struct outbox *);
 const char *outbox_by(const struct outbox *);
 
-/* err NULL: it is in the topic, at that offset. Otherwise it certainly is not and will not be (ERR_TASK, ERR_FATAL). The letter is gone when
- * this is called; never from inside the call that sends. */
+/* err NULL: it is in the topic, at that offset. Otherwise it certainly is not and will not be (ERR_TASK, ERR_FATAL). The letter goes when
+ * this returns; never called from inside the call that sends. */
 typedef void letter_cb(void *arg, int64_t offset, const struct error *err);
 
 struct letter_out {
@@ -30,6 +30,7 @@ struct letter_out {
     const void *value; size_t value_len; /* NULL: a tombstone */
     const char *run;                     /* a header; may be NULL */
     const char *type;                    /* content type, static; may be NULL */
+    size_t room;                         /* bytes in the letter for its sender; then they, and not arg, are what cb gets */
 };
 /* Copies. cb may be NULL. */
 struct letter *outbox_send(struct outbox *, const struct letter_out *, letter_cb *, void *arg);
@@ -39,6 +40,8 @@ struct letter *outbox_log(struct outbox *, const struct record *, struct log_msg
 struct letter *outbox_batches(struct outbox *, char *key, doc *value, letter_cb *, void *arg);
 /* An item that never became work: its entry in `dead`, as a worker writes them. */
 void outbox_dead(struct outbox *, const struct record *, const struct item_failure *);
+void *letter_room(struct letter *);  /* uninitialised */
+const char *letter_key(const struct letter *);
 void letter_forget(struct letter *); /* no callback any more; it is sent all the same. NULL allowed */
 
 int64_t outbox_waiting(const struct outbox *); /* letters not acknowledged */

@@ -360,6 +360,7 @@ void submit_items_start(struct submit *s)
 struct submit *submit_start(const struct submit_options *o, const struct submit_events *events, void *arg)
 {
     struct submit *s = xcalloc(1, sizeof(*s));
+    s->envelope = BUF_INIT(LIMIT_PAYLOAD + LIMIT_KEY + 1024);
     s->o = *o;
     s->events = *events;
     s->arg = arg;

@@ -34,6 +34,9 @@ struct submit {
     int64_t out, out_bytes;            /* published and not acknowledged; bytes of them */
     bool at_end, source_waits;
     struct flight *flights;            /* all that are out */
+    struct buf envelope;               /* of the item that is being published */
+    int64_t block_end;                 /* the items below it go to */
+    int32_t block_partition;           /* this partition */
     struct item_failure *failures; size_t failure_count, failure_cap; /* gathered for a manifest */
     int64_t failed;                    /* items */
     struct seal_end *ends;

@@ -2,8 +2,8 @@
 #include "common/fleet/envelope.h"
 #include "coordinator/submit_internal.h"
 
-/* An item, or a manifest of failures (item -1), that is with the bus. */
-struct flight { struct submit *s; struct letter *letter; int64_t item; size_t bytes; struct flight *prev, *next; char key[]; };
+/* An item that is with the bus, in its letter's room; or a manifest of failures (item -1), which is its own. */
+struct flight { struct submit *s; struct letter *letter; int64_t item; size_t bytes; struct flight *prev, *next; };
 
 enum {
     BLOCK = 500,           /* items in a row on one partition, at most: a manifest's ranges stay short */
@@ -31,22 +31,18 @@ static void land(struct flight *f)
         s->flights = f->next;
     if (f->next)
         f->next->prev = f->prev;
-    free(f);
+    if (f->item < 0)
+        free(f);
 }
 
-static struct flight *take_off(struct submit *s, int64_t item, const char *key, size_t key_len, size_t bytes)
+static void take_off(struct flight *f, struct submit *s, struct letter *letter, int64_t item, size_t bytes)
 {
-    struct flight *f = xmalloc(sizeof(*f) + key_len + 1);
-    *f = (struct flight){.s = s, .item = item, .bytes = bytes + sizeof(*f), .next = s->flights};
-    if (key_len > 0)
-        memcpy(f->key, key, key_len);
-    f->key[key_len] = '\0';
+    *f = (struct flight){.s = s, .letter = letter, .item = item, .bytes = bytes + sizeof(*f), .next = s->flights};
     if (f->next)
         f->next->prev = f;
     s->flights = f;
     s->out++;
     s->out_bytes += (int64_t)f->bytes;
-    return f;
 }
 
 /* --- items that fail here: too large for the bus -------------------------------------------------------------------------------------------- */
@@ -76,8 +72,8 @@ static void write_failures(struct submit *s)
     if (s->failure_count == 0)
         return;
     struct log_msg m = {.type = LOGM_MANIFEST, .manifest = {.failures = s->failures, .failure_count = s->failure_count}};
-    struct flight *f = take_off(s, -1, NULL, 0, 0);
-    f->letter = outbox_log(s->o.outbox, s->o.record, &m, on_manifest, f);
+    struct flight *f = xmalloc(sizeof(*f));
+    take_off(f, s, outbox_log(s->o.outbox, s->o.record, &m, on_manifest, f), -1, 0);
     failures_clear(s);
 }
 
@@ -103,7 +99,7 @@ static void on_item(void *arg, int64_t offset, const struct error *err)
     struct submit *s = f->s;
     (void)offset;
     if (err != NULL && err->kind == ERR_TASK) {
-        item_fails(s, f->item, f->key, strlen(f->key), err);
+        item_fails(s, f->item, letter_key(f->letter), strlen(letter_key(f->letter)), err);
     } else if (err != NULL) {
         submit_cancel(s, EXIT_UNFINISHED, err);
     } else {
@@ -115,14 +111,18 @@ static void on_item(void *arg, int64_t offset, const struct error *err)
 }
 
 /* Blocks of 1, 2, 4, ... BLOCK items go round the partitions, so that at any number of items each has its share. */
-static int32_t partition_of(int64_t index, int64_t partitions)
+static int32_t partition_of(struct submit *s, int64_t item)
 {
-    int64_t block = 1;
+    if (item < s->block_end)
+        return s->block_partition;
+    int64_t partitions = s->o.record->work_partitions, index = item, block = 1;
     while (block < BLOCK && index >= ROUNDS * block * partitions) {
         index -= ROUNDS * block * partitions;
         block = i64_min(BLOCK, block * 2);
     }
-    return (int32_t)(index / block % partitions);
+    s->block_end = item + block - index % block;
+    s->block_partition = (int32_t)(index / block % partitions);
+    return s->block_partition;
 }
 
 static void publish(struct submit *s, const struct item *item)
@@ -130,18 +130,20 @@ static void publish(struct submit *s, const struct item *item)
     struct record *r = s->o.record;
     struct envelope e = {.run = r->run, .run_len = strlen(r->run), .item = item->index, .key = item->key, .key_len = item->key_len,
                          .payload = item->payload, .payload_len = item->payload_len};
-    struct buf bytes = BUF_INIT(LIMIT_PAYLOAD + LIMIT_KEY + 1024);
-    struct error err = ERROR_INIT;
-    if (envelope_encode(&e, &bytes, &err) != 0) {
+    struct error err;
+    error_clear(&err);
+    buf_clear(&s->envelope);
+    if (envelope_encode(&e, &s->envelope, &err) != 0) {
         item_fails(s, item->index, item->key, item->key_len, &err);
-        buf_free(&bytes);
         return;
     }
-    struct flight *f = take_off(s, item->index, item->key, size_min(item->key_len, 128), bytes.len);
-    f->letter = outbox_send(s->o.outbox, &(struct letter_out){.topic = s->work, .partition = partition_of(item->index, r->work_partitions),
-                                                              .key = item->key, .key_len = item->key_len, .value = bytes.data, .value_len = bytes.len,
-                                                              .run = r->run, .type = "application/x-bqfleet-item"}, on_item, f);
-    buf_free(&bytes);
+    struct letter_out out = {.topic = s->work, .partition = partition_of(s, item->index), .key = item->key, .key_len = item->key_len,
+                             .value = s->envelope.data, .value_len = s->envelope.len, .run = r->run, .type = "application/x-bqfleet-item",
+                             .room = sizeof(struct flight)};
+    struct letter *letter = outbox_send(s->o.outbox, &out, on_item, NULL);
+    take_off(letter_room(letter), s, letter, item->index, out.value_len);
+    if (s->envelope.cap > LIMIT_PAYLOAD / 8) /* most items are small */
+        buf_free(&s->envelope);
 }
 
 static bool room(const struct submit *s)
@@ -153,7 +155,8 @@ static bool room(const struct submit *s)
 static bool take(struct submit *s)
 {
     struct item item = {.index = 0};
-    struct error err = ERROR_INIT;
+    struct error err;
+    error_clear(&err);
     int rc = s->o.source.next(s->o.source.arg, &item, &err);
     if (rc == 0) {
         s->at_end = true;
@@ -205,4 +208,5 @@ void submit_items_free(struct submit *s)
     }
     failures_clear(s);
     free(s->failures);
+    buf_free(&s->envelope);
 }

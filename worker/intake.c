@@ -240,7 +240,8 @@ static void on_message(void *arg, const struct bus_msg *m)
         quarantine_delivered(in->w->quarantine, m->partition);
     }
     struct envelope e;
-    struct error err = ERROR_INIT;
+    struct error err;
+    error_clear(&err);
     if (envelope_decode(m->value, m->value_len, &in->scratch, &e, &err) != 0)
         undecodable_add(in->bad, m, &err);
     else

@@ -1,6 +1,6 @@
 /*
  * The bare loop that a worker is measured beside: polls COUNT messages of TOPIC as a fresh group, with the settings of the product's own consumers.
- *     bare_poll BROKERS TOPIC COUNT [NANOSECONDS a message]
+ *     bare_poll BROKERS TOPIC COUNT [NANOSECONDS a message [KEY=VALUE of librdkafka ...]]
  * Prints seconds from the first message to the last, seconds of processor time in all, and the messages' bytes, each on a line.
  */
 #include <sys/resource.h>
@@ -56,7 +56,7 @@ int main(int argc, char **argv)
         return fail("BROKERS TOPIC COUNT [NANOSECONDS]");
     struct loop *loop = loop_new();
     struct error err = ERROR_INIT;
-    struct bus_kafka_options options = {.brokers = argv[1], .client_id = "bare"};
+    struct bus_kafka_options options = {.brokers = argv[1], .client_id = "bare", .properties = argc > 5 ? (const char *const *)argv + 5 : NULL};
     struct bus *bus = bus_kafka(loop, &options, &err);
     if (bus == NULL)
         return fail(err.text);
