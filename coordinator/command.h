@@ -26,7 +26,7 @@ int command_fail(const struct error *);
 
 /* setup.c: makes the world that settings ask for. What is not wanted stays NULL. */
 enum { SETUP_BUS = 1, SETUP_BIGQUERY = 2, SETUP_CHILDREN = 4 };
-struct setup { struct world world; struct rnd rnd; struct metrics metrics; struct http *http; struct auth *auth; };
+struct setup { struct world world; struct rnd rnd; struct metrics metrics; struct http *http; struct auth *auth; struct permits_set *permits; };
 /* SETUP_BUS: Kafka when settings->brokers, else a memory bus with the topics a run of the spec's queue needs. SETUP_BIGQUERY: the project is
  * --project, else the spec's, else GOOGLE_CLOUD_PROJECT. Waits (bounded, settings->wait_ms) for each of them to answer. spec may be NULL.
  * On failure everything is closed again. */

@@ -1,5 +1,6 @@
 #include "coordinator/consolidate.h"
 
+#include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
 #include "coordinator/foldshards.h"
@@ -15,7 +16,7 @@
  *   6. A cannot do it at all (its text is too long, a staging table it folds is gone) and B, of another version, could: A gives up by a job under the cut's id,
  *      and what stands there counts for both.
  */
-enum step { STEP_WAIT, STEP_LOOK, STEP_FOLD, STEP_SIDE, STEP_JOB, STEP_PAUSE, STEP_SAY };
+enum step { STEP_WAIT, STEP_LOOK, STEP_FOLD, STEP_SIDE, STEP_PERMIT, STEP_JOB, STEP_PAUSE, STEP_SAY };
 
 struct consolidate {
     struct world world;
@@ -31,6 +32,11 @@ struct consolidate {
     bool folded, beside;     /* the tables that the statement reads are filled */
     struct foldshards *foldshards;
     struct side *side;
+    struct permits *permits; /* NULL: it runs without */
+    struct permit_use *use;
+    const struct permit_grant *grant; /* NULL: not yet; valid while use is */
+    bool found;              /* the job is there: it is only read */
+    bool undecided;          /* it may be at work, and this process could not find out */
     struct bq_call *call;
     struct bq_job *job;
     struct letter *letter;
@@ -104,10 +110,27 @@ static bool for_good(const struct error *err)
     return plain.kind == ERR_FATAL;
 }
 
+static void give_back(struct consolidate *c, bool lost)
+{
+    permit_end(c->use, lost);
+    c->use = NULL;
+    c->grant = NULL;
+}
+
+static void run_job(struct consolidate *c);
+
 static void on_job(void *arg, const struct bq_job_result *r)
 {
     struct consolidate *c = arg;
     c->job = NULL;
+    c->undecided = r->err != NULL && !r->decided;
+    if (r->err != NULL && strcmp(r->err->reason, PERMIT_LOST) == 0) { /* nothing was written: the next try, under another permit */
+        give_back(c, true);
+        c->first_try = r->tries;
+        c->found = false;
+        run_job(c);
+        return;
+    }
     snprintf(c->job_id, sizeof(c->job_id), "%s", r->job_id ? r->job_id : "");
     struct log_ctx ctx = {.run = c->record->run, .job = c->job_id};
     if (r->err != NULL && !r->decided) {
@@ -151,19 +174,56 @@ static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t 
     return n;
 }
 
+static void on_permit(void *arg, const struct permit_grant *grant, const struct error *err)
+{
+    struct consolidate *c = arg;
+    c->grant = grant;
+    if (grant != NULL) {
+        run_job(c);
+        return;
+    }
+    struct error copy = *err;
+    c->use = NULL;
+    if (for_good(&copy))
+        copy.kind = ERR_FATAL;
+    pause_after(c, &copy);
+}
+
+/* Permits are for what changes the target; a job that is there is only read, and one that gives up changes nothing. */
+static bool wants_permit(struct consolidate *c)
+{
+    if (c->permits == NULL || c->found || !c->text.fenced || c->impossible.kind != ERR_NONE || c->grant != NULL)
+        return false;
+    c->step = STEP_PERMIT;
+    if (c->use != NULL) {
+        c->grant = permit_hand_over(c->use, on_permit, c);
+        return c->grant == NULL;
+    }
+    char base[JOB_BASE_SIZE], purpose[LIMIT_NAME + 32];
+    job_base_cut(base, c->record->run, c->cut);
+    snprintf(purpose, sizeof(purpose), "cut %" PRId64 " of run %s", c->cut, c->record->run);
+    c->use = permits_want(c->permits, base, purpose, on_permit, c);
+    return true;
+}
+
 /* The statement, or what stands in its place when there can be none. */
 static void run_job(struct consolidate *c)
 {
     char base[JOB_BASE_SIZE];
+    if (wants_permit(c))
+        return;
     job_base_cut(base, c->record->run, c->cut);
     struct bq_label labels[64];
     size_t label_count = labels_of(c, labels, ARRAY_LEN(labels));
     bool gives_up = c->impossible.kind != ERR_NONE;
     AUTO(free_ptr) char *sql = gives_up ? NULL : xstrndup(c->text.sql.data, c->text.sql.len);
-    AUTO(doc_free_auto) doc *configuration = gives_up ? NULL : bq_query_config(sql, doc_ref(c->text.params), c->record->max_bytes_billed);
+    doc *params = gives_up || c->text.params == NULL ? NULL : doc_copy(c->text.params);
+    if (params != NULL && c->text.fenced)
+        permits_fence_params(params, c->grant ? c->grant : &(struct permit_grant){.slot = -1, .token = "none"});
+    AUTO(doc_free_auto) doc *configuration = gives_up ? NULL : bq_query_config(sql, params, c->record->max_bytes_billed);
     struct bq_job_spec spec = {.id_base = base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
-                               .first_try = c->first_try, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
+                               .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
                                .on_inserted = on_inserted};
     c->step = STEP_JOB;
     c->job = bq_job_start(c->world.bq, &spec, on_job, c);
@@ -225,12 +285,14 @@ static void on_look(void *arg, const struct bq_answer *a)
     c->took_over = c->until_ms > 0 && a->err == NULL && a->doc == NULL;
     const doc *job = a->err == NULL ? a->doc : NULL;
     bool done = strcmp(doc_str(job, "status.state", ""), "DONE") == 0;
-    if (job != NULL && !done) /* whoever inserted it will say how it ended, unless it is gone by then */
+    if (job != NULL && !done) { /* whoever inserted it will say how it ended, unless it is gone by then */
         timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
-    else if (done && doc_type(doc_get(job, "status.errorResult")) != DOC_OBJECT)
+    } else if (done && doc_type(doc_get(job, "status.errorResult")) != DOC_OBJECT) {
+        c->found = true;
         run_job(c);
-    else
+    } else {
         go_on(c);
+    }
 }
 
 static void turn(void *arg)
@@ -262,11 +324,21 @@ static void prepare(struct consolidate *c, const struct consolidate_options *o)
     timer_set(c->timer, waits ? o->wait_ms * US_PER_MS : 0);
 }
 
+struct permits *consolidate_permits(const struct world *w, const struct record *r)
+{
+    struct bq_ref table;
+    if (w->permits == NULL || r->permits == 0)
+        return NULL;
+    record_permits_ref(r, &table);
+    return permits_set_get(w->permits, &table, r->project, r->location, r->permits);
+}
+
 struct consolidate *consolidate_start(const struct consolidate_options *o, consolidate_cb *cb, void *arg)
 {
     struct consolidate *c = xcalloc(1, sizeof(*c));
     *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->of.record, .cut = o->of.cut->number,
-                              .last = o->of.cut->last, .first_try = o->first_try, .cb = cb, .arg = arg};
+                              .last = o->of.cut->last, .first_try = o->first_try, .use = o->use, .cb = cb, .arg = arg};
+    c->permits = consolidate_permits(o->world, c->record);
     record_meaning(c->record, c->meaning);
     c->until_ms = o->wait_ms > 0 ? loop_wall_ms(c->world.loop) + o->wait_ms : 0;
     c->timer = timer_new(c->world.loop, turn, c);
@@ -279,10 +351,14 @@ bool consolidate_took_over(const struct consolidate *c)
     return c->took_over;
 }
 
-void consolidate_stop(struct consolidate *c)
+void consolidate_stop(struct consolidate *c, bool settled)
 {
     if (c == NULL)
         return;
+    if (settled || (c->job == NULL && !c->undecided))
+        permit_end(c->use, false);
+    else
+        permit_leave(c->use);
     foldshards_stop(c->foldshards);
     side_stop(c->side);
     bq_call_cancel(c->call);
@@ -309,6 +385,9 @@ const char *consolidate_state(const struct consolidate *c, char *out, size_t siz
         break;
     case STEP_SIDE:
         snprintf(out, size, "consolidation: writing the list of loads");
+        break;
+    case STEP_PERMIT:
+        snprintf(out, size, "consolidation: %s", c->permits ? permits_waits_for(c->permits) : "");
         break;
     case STEP_JOB:
         snprintf(out, size, "consolidation: %s%s%s", c->job_id[0] ? c->job_id : "its job", " is ", c->job ? bq_job_state(c->job) : "starting");

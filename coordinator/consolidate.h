@@ -1,6 +1,7 @@
 #ifndef BQF_COORDINATOR_CONSOLIDATE_H
 #define BQF_COORDINATOR_CONSOLIDATE_H
 
+#include "common/bq/permits_set.h"
 #include "coordinator/cut_text.h"
 #include "coordinator/outbox.h"
 
@@ -16,12 +17,15 @@ struct consolidate_options {
     struct cut_of of;               /* an open one of the run; its record outlives it, the rest is read at the start only */
     int64_t wait_ms;                /* before the job is asked for: it is another's to insert */
     int first_try;                  /* tries before it are known to have failed */
+    struct permit_use *use;         /* a permit that was asked for early for this cut; taken over; NULL: none */
     size_t shards_at_once;          /* shards in one statement; 0: LIMIT_SHARDS_PER_QUERY */
 };
 /* err NULL: an outcome was written. Otherwise this process cannot settle the cut, and nothing is decided. */
 typedef void consolidate_cb(void *arg, const struct error *err);
+/* The permits of the run's target, NULL: it writes without. */
+struct permits *consolidate_permits(const struct world *, const struct record *);
 struct consolidate *consolidate_start(const struct consolidate_options *, consolidate_cb *, void *arg);
-void consolidate_stop(struct consolidate *); /* the job goes on; NULL allowed */
+void consolidate_stop(struct consolidate *, bool settled); /* the job goes on, unless the cut is known to be settled; NULL allowed */
 /* It waited for another to insert the job, and there was none. */
 bool consolidate_took_over(const struct consolidate *);
 /* For progress: "job bqfleet_cut_X_0_t0 is running". */

@@ -166,6 +166,11 @@ static int write_text(const struct cut_gathered *g, const struct cut_of *of, str
                         .loads = g->loads, .load_count = g->load_count, .exclusions = g->exclusions, .exclusion_count = g->exclusion_count,
                         .side = t->beside ? &t->side : NULL, .partition_column = r->partition_column[0] ? r->partition_column : NULL,
                         .has_range = g->placed && g->has_range, .range_null = g->placed && g->range_null, .range_lo = g->lo, .range_hi = g->hi};
+    struct bq_ref permits;
+    record_permits_ref(r, &permits);
+    struct sql_fence fence = {.permits = &permits};
+    c.fence = r->permits > 0 ? &fence : NULL;
+    t->fenced = c.fence != NULL;
     buf_clear(&t->sql);
     return sql_consolidate(&c, &t->sql, &t->params, err);
 }

@@ -28,6 +28,7 @@ struct cut_fold { struct bq_ref into; char base[JOB_BASE_SIZE], digest[41]; stru
  * parameters. The digest is of what it does, so it is there for a statement that cannot be made, too. */
 struct cut_text {
     struct buf sql; doc *params;
+    bool fenced;              /* it wants a permit: permits_fence_params() complete the parameters */
     char digest[41];
     int64_t rows;
     struct cut_fold *folds; size_t fold_count;

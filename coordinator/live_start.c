@@ -57,7 +57,7 @@ int live_try_plan(struct live *l, const struct spec *spec, bool dry, struct erro
 {
     const struct settings *s = l->env->settings;
     struct planning p = {.live = l};
-    struct plan_options o = {.world = &l->setup.world, .spec = spec, .run_id = s->run_id, .project = s->project, .location = s->location, .dry = dry};
+    struct plan_options o = {.world = &l->setup.world, .spec = spec, .run_id = s->run_id, .project = s->project, .location = s->location, .dry = dry, .fleet = !l->embedded};
     struct plan *plan = plan_start(&o, on_plan, &p);
     loop_until(l->setup.world.loop, planned, &p, INT64_MAX / 4); /* its requests end by themselves */
     if (!p.done) {

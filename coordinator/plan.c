@@ -78,10 +78,21 @@ static void fill_from_spec(struct record *r, const struct spec *s)
     r->order_count = s->write.order_count;
     r->insert_only = copy_names(s->write.insert_only, s->write.insert_only_count);
     r->insert_only_count = s->write.insert_only_count;
+    r->disjoint = s->write.disjoint;
     r->max_bytes_billed = s->write.max_bytes_billed;
     r->every_ms = s->finish.every_ms;
     r->finish = s->finish.fold;
     r->spec = doc_ref(s->as_written);
+}
+
+/* Two merges that only insert never conflict, and would insert one key twice: so one at a time, unless that cannot be. BigQuery itself runs two. */
+static int permits_of(const struct spec *s, bool fleet)
+{
+    if (s->write.mode == WRITE_NONE)
+        return 0;
+    if (s->write.permits >= 0)
+        return (int)s->write.permits;
+    return !fleet ? 0 : s->write.mode == WRITE_APPEND || s->write.disjoint ? 2 : 1;
 }
 
 static int fill_identity(struct record *r, const struct plan_options *o, struct error *err)
@@ -362,6 +373,7 @@ struct plan *plan_start(const struct plan_options *o, plan_cb *cb, void *arg)
     p->arg = arg;
     p->record = xcalloc(1, sizeof(*p->record));
     fill_from_spec(p->record, o->spec);
+    p->record->permits = permits_of(o->spec, o->fleet);
     if (fill_identity(p->record, o, &p->err) == 0)
         (void)fill_names(p->record, o, &p->err);
     p->timer = timer_new(o->world->loop, first_step, p);

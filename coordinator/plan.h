@@ -14,6 +14,7 @@ struct plan_options {
     const char *run_id;       /* NULL: a new one */
     const char *project, *location; /* settings that fill what the spec leaves out; may be NULL */
     bool dry;                 /* create nothing */
+    bool fleet;               /* the run is not the only one that this process could know to write to the target */
     bool *creates;            /* set to whether the target did not exist; may be NULL, valid until the callback */
 };
 /* Calls back once, never from inside; the plan is gone then. plan_stop is for before that; NULL allowed. */

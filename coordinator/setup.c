@@ -1,11 +1,15 @@
 #include "coordinator/command.h"
 
+#include <unistd.h>
+
 #include "common/base/file.h"
 #include "common/base/units.h"
+#include "common/bq/permits_set.h"
 #include "coordinator/topics.h"
 
 #define DEFAULT_URL "https://bigquery.googleapis.com"
 #define MEMORY_PARTITIONS 8         /* of the work topic in a run in this process */
+#define RELEASE_MS 3000              /* at the end, for permits to be given back */
 #define ASK_AGAIN_MS INT64_C(500)   /* between two questions to a BigQuery that does not answer */
 
 /* One answer waited for: the commands' own turn of the loop, before their real work begins. */
@@ -168,6 +172,10 @@ static int open_bigquery(struct setup *u, const struct command_env *env, const s
         .base_url = url,
         .project = project,
     });
+    char machine[128] = "", holder[160];
+    gethostname(machine, sizeof(machine) - 1);
+    snprintf(holder, sizeof(holder), "coordinator %s:%ld", machine, (long)getpid());
+    u->world.permits = u->permits = permits_set_new(u->world.bq, u->world.rnd, holder);
     return await_bigquery(u, project, s->wait_ms, err);
 }
 
@@ -197,6 +205,9 @@ void setup_close(struct setup *u)
         children_free(u->world.children);
     if (u->world.bus != NULL)
         bus_free(u->world.bus);
+    if (u->permits != NULL) /* what is held is given back, so that nobody has to wait for its lease */
+        loop_until(u->world.loop, permits_set_rest, u->permits, RELEASE_MS * US_PER_MS);
+    permits_set_free(u->permits);
     if (u->world.bq != NULL)
         bq_free(u->world.bq);
     auth_free(u->auth);

@@ -31,6 +31,8 @@ struct spec {
         char *table;                   /* as written */
         char **keys, **order_by, **insert_only;
         enum null_keys null_keys;
+        int64_t permits;               /* of the target; -1: as many as fit the mode */
+        bool disjoint;
         size_t key_count, order_count, insert_only_count;
         char *staging;                 /* dataset or project.dataset */
         char *location;

@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include "common/bq/permits.h"
+
 static const char *const modes[] = {"merge", "append", "replace", "none"};
 static const enum write_mode mode_of[] = {WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_NONE};
 static const char *const vias[] = {"staging", "direct", "worker-tables"};
@@ -44,7 +46,7 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
 {
     enum write_mode mode = s->write.mode;
     if (mode == WRITE_NONE) {
-        static const char *const useless[] = {"table", "keys", "null_keys", "order_by", "insert_only", "staging", "create", "via"};
+        static const char *const useless[] = {"table", "keys", "null_keys", "order_by", "insert_only", "staging", "create", "via", "permits", "disjoint"};
         for (size_t i = 0; i < ARRAY_LEN(useless); i++)
             if (refuse(write, useless[i], "means nothing with mode: none, which writes no table (rows go to stdout, or to --to FILE); "
                        "leave it out (`--set write.table=` leaves out a table)", err) != 0)
@@ -123,10 +125,20 @@ static int check_names(struct spec *s, struct yaml *write, struct error *err)
     return 0;
 }
 
+/* "auto", or how many statements may run on the target at once. */
+static int read_permits(struct spec *s, struct yaml *write, struct error *err)
+{
+    const struct yaml *n = yaml_get(write, "permits");
+    s->write.permits = -1;
+    if (yaml_is_null(n) || (n->type == YAML_SCALAR && strcmp(n->value, "auto") == 0))
+        return 0;
+    return yaml_want_int(write, "permits", 0, PERMIT_SLOTS_MAX, &s->write.permits, err);
+}
+
 int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struct error *err)
 {
     static const char *const keys[] = {"table", "mode", "via", "keys", "null_keys", "order_by", "insert_only", "staging", "location", "labels",
-                                       "max_bytes_billed", "create"};
+                                       "max_bytes_billed", "create", "permits", "disjoint"};
     int mode = 0, via = VIA_STAGING, nulls = NULL_KEYS_REFUSE;
     if (spec_section(root, "write", true, keys, ARRAY_LEN(keys), &write, err) != 0 ||
         yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0 || refuse_what_comes_later(write, via, err) != 0 ||
@@ -141,6 +153,7 @@ int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struc
         read_columns(write, "order_by", &s->write.order_by, &s->write.order_count, err) != 0 ||
         read_columns(write, "insert_only", &s->write.insert_only, &s->write.insert_only_count, err) != 0 ||
         yaml_want_str(write, "staging", &s->write.staging, err) != 0 || yaml_want_str(write, "location", &s->write.location, err) != 0 ||
+        read_permits(s, write, err) != 0 || yaml_want_bool(write, "disjoint", &s->write.disjoint, err) != 0 ||
         yaml_want_size(write, "max_bytes_billed", &s->write.max_bytes_billed, err) != 0 || read_labels(s, write, err) != 0 ||
         check_combination(s, write, err) != 0 || check_names(s, write, err) != 0)
         return -1;

@@ -225,7 +225,7 @@ static void on_consolidated(void *arg, const struct error *err)
     struct track *t = arg;
     struct error copy = err ? *err : ERROR_INIT;
     t->took_over = t->took_over || consolidate_took_over(t->consolidate);
-    consolidate_stop(t->consolidate);
+    consolidate_stop(t->consolidate, err == NULL);
     t->consolidate = NULL;
     if (err == NULL) {
         t->again_us = INT64_MAX; /* the outcome is in the log and will be read */
@@ -277,7 +277,7 @@ static int64_t consolidate_next(struct track *t)
     const struct fold_cut *cut = fold_open_cut(t->fold);
     int64_t at = cut ? cut - t->fold->cuts : -1, now = loop_now_us(t->loop);
     if (at != t->cut_at) { /* settled by whomever, or a new one */
-        consolidate_stop(t->consolidate);
+        consolidate_stop(t->consolidate, true);
         t->consolidate = NULL;
         t->cut_at = at;
         t->again_us = 0;
@@ -301,7 +301,7 @@ static int64_t consolidate_next(struct track *t)
         return NO_HURRY_MS;
     struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
                                            .adopted_count = cut->last ? t->adopted_count : 0},
-                                    .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0};
+                                    .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0, .use = track_early_use(t, cut)};
     t->consolidate = consolidate_start(&o, on_consolidated, t);
     track_moved(t);
     return NO_HURRY_MS;
@@ -388,6 +388,7 @@ int64_t track_act(struct track *t)
         again = i64_min(again, decide_lost(t));
     }
     again = i64_min(again, consolidate_next(t));
+    again = i64_min(again, track_early(t));
     if (t->renew == NULL && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
         t->renew = renew_start(&t->world, t->record, f);
     copy_state(t);
@@ -401,7 +402,8 @@ void track_act_stop(struct track *t)
     for (int i = 0; i < LOGM_TYPES; i++)
         letter_forget(t->said[i].letter);
     ticket_forget(t->lost_ticket);
-    consolidate_stop(t->consolidate);
+    consolidate_stop(t->consolidate, false);
+    permit_end(t->early, false);
     letter_forget(t->copy);
     free(t->lost_offsets);
     cleanup_stop(t->cleanup);

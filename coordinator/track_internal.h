@@ -42,6 +42,10 @@ struct track {
     char trouble[256];
     bool waits_for_older, waits_for_adopted;
     bool took_over;            /* a consolidation that another had the first right to */
+    /* a permit for the next cut, asked for before there is one */
+    struct permit_use *early;
+    int64_t early_cut, early_until_us; /* its number; so long it is kept without one */
+    int64_t first_done_us;     /* when the first item was done, as this process saw it; 0: none */
     /* the runs it adopts, nearest first, as far as they are its own */
     struct adopted adopted[LIMIT_ADOPTED]; size_t adopted_count;
     struct said claims[LIMIT_ADOPTED];
@@ -61,6 +65,11 @@ void track_act_stop(struct track *);
 letter_cb track_on_said;   /* of a struct said */
 void track_moved(struct track *);
 void track_tell_trouble(struct track *, const struct error *);
+
+/* track_early.c: a permit takes a second or more to come: it is asked for while the last items still run. Returns as track_act. */
+int64_t track_early(struct track *);
+/* What was asked for, if it is for this cut. */
+struct permit_use *track_early_use(struct track *, const struct fold_cut *);
 
 /* track_adopt.c */
 enum adoption { ADOPT_MINE /* all, or there are none: they are in adopted */, ADOPT_WAITS, ADOPT_LOST /* for good; adopt_why says why, or what it waits for */ };

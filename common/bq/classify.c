@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include "common/bq/permits.h"
+
 /*
  * What BigQuery's errors mean for us. The first row that fits decides; an empty field fits everything. Texts come first: the DML limits and
  * conflicts arrive under reasons (invalidQuery, resourcesExceeded) that otherwise mean a mistake in the statement.
@@ -30,6 +32,7 @@ static const struct row rows[] = {
     {0, NULL, "too many table dml insert operations", ANY, ERR_RETRY, "rateLimitExceeded", NULL},
     {0, NULL, "streaming buffer, which is not supported", ANY, ERR_QUOTA, "streamingBuffer",
      "the target was streamed into; its newest rows cannot be changed for 30 to 90 minutes"},
+    {0, NULL, "bqfleet: the permit is lost", JOB, ERR_RETRY, PERMIT_LOST, NULL},
     {0, NULL, "bqfleet: load ", JOB, ERR_FATAL, "staging", NULL},
     {0, NULL, "bqfleet: the side table ", JOB, ERR_FATAL, "staging", NULL},
 

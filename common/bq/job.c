@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/units.h"
 #include "common/bq/internal.h"
+#include "common/bq/permits.h"
 #include "common/bq/sql.h"
 
 /*
@@ -224,6 +225,10 @@ static void done(struct bq_job *j, const doc *job)
         enum error_kind kind = error_kind_parse(doc_str(job, "configuration.labels.bqfleet_error", ""));
         error_set(&err, kind == ERR_NONE ? ERR_FATAL : kind, 0, "%s", doc_str(result, "message", "given up"));
         error_reason(&err, "givenUp");
+        finish(j, &err, true, job);
+        return;
+    }
+    if (strcmp(err.reason, PERMIT_LOST) == 0) { /* the next try is another permit's: its holder's to begin */
         finish(j, &err, true, job);
         return;
     }

@@ -13,9 +13,9 @@ void permits_wait(struct permits *p, int64_t ms)
 void permits_wait_turn(struct permits *p)
 {
     const struct permit_use *oldest = TAILQ_FIRST(&p->wishes);
-    int64_t waited_ms = oldest ? (loop_now_us(p->loop) - oldest->since_us) / US_PER_MS : 0;
-    int64_t ms = i64_max(LOOK_MOST_MS - waited_ms / LOOK_SHRINK, LOOK_LEAST_MS);
-    permits_wait(p, (int64_t)((double)ms * (0.5 + rnd_real(p->o.rnd))));
+    bool long_ago = oldest != NULL && (loop_now_us(p->loop) - oldest->since_us) / US_PER_MS > p->typical_ms;
+    int64_t ms = i64_min(p->typical_ms / LOOKS / (long_ago ? 2 : 1), LOOK_MOST_MS);
+    permits_wait(p, (int64_t)((double)i64_max(ms, LOOK_LEAST_MS) * (0.5 + rnd_real(p->o.rnd))));
 }
 
 /* Nobody here gets a permit: each is told why. */
@@ -122,6 +122,25 @@ void permit_end(struct permit_use *u, bool fenced)
     timer_stop(p->renew);
     if (p->job == NULL)
         permits_wait(p, 0); /* on a turn of its own */
+}
+
+void permit_leave(struct permit_use *u)
+{
+    if (u != NULL && u->p->used == u)
+        u->p->held = false;
+    permit_end(u, false);
+}
+
+const struct permit_grant *permit_hand_over(struct permit_use *u, permit_cb *cb, void *arg)
+{
+    u->cb = cb;
+    u->arg = arg;
+    return u->p->used == u ? &u->p->grant : NULL;
+}
+
+void permits_widen(struct permits *p, int slots)
+{
+    p->o.slots = (int)i64_min(i64_max(p->o.slots, slots), PERMIT_SLOTS_MAX);
 }
 
 struct permits *permits_new(const struct permits_options *o)

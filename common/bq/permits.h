@@ -34,10 +34,12 @@ struct permits_options {
     int64_t quantum_ms;        /* 0: WAIT_PERMIT_QUANTUM */
 };
 struct permits *permits_new(const struct permits_options *);
+/* From now on so many slots may be used, if that is more. */
+void permits_widen(struct permits *, int slots);
 /* No callbacks any more. What it holds runs out by itself, unless permits_rest was true. NULL allowed. */
 void permits_free(struct permits *);
-/* The table of a target's permits, in the dataset of its staging. */
-void permits_table(const struct bq_ref *target, const char *project, const char *dataset, struct bq_ref *out);
+/* The table of a target's permits, beside it: whoever writes to the target uses the same, wherever its staging lies. */
+void permits_table(const struct bq_ref *target, struct bq_ref *out);
 
 /* A wish, and then the use of a permit for one guarded job. */
 struct permit_use;
@@ -46,8 +48,13 @@ struct permit_grant { int slot; const char *token; }; /* for permits_fence's par
 typedef void permit_cb(void *arg, const struct permit_grant *, const struct error *err);
 /* job_base: of the guarded job's ids, in this bq's project and location; all its tries count as it. purpose: for people. */
 struct permit_use *permits_want(struct permits *, const char *job_base, const char *purpose, permit_cb *, void *arg);
+/* Whoever asked before somebody else took the matter over: from now on he is called. The grant, if it was given already. */
+const struct permit_grant *permit_hand_over(struct permit_use *, permit_cb *, void *arg);
 /* The guarded job is over, or is not wanted any more. lost: it failed by its fence. NULL allowed. */
 void permit_end(struct permit_use *, bool lost);
+/* The guarded job may still be at work, and nobody here will know: the permit is not released, and not renewed any more. Who takes it over finds the job
+ * in its row. NULL allowed. */
+void permit_leave(struct permit_use *);
 
 /* Nothing is held, wanted or under way. */
 bool permits_rest(const struct permits *);

@@ -23,9 +23,9 @@
  */
 enum step { REST, READ, WAIT, MAKE, TAKE, SETTLE, NAME, USE, RELEASE };
 
-#define LOOK_MOST_MS 4000   /* between two looks at the rows, for a wish that is new */
-#define LOOK_LEAST_MS 1500  /* for one that has waited long */
-#define LOOK_SHRINK 10      /* a wait ten times as long as it takes off the interval */
+#define LOOKS 30            /* looks at the rows in a wait of the usual length: the more processes wait, the less often each looks */
+#define LOOK_LEAST_MS 1000
+#define LOOK_MOST_MS 4000
 #define SETTLE_EVERY_MS 2000
 #define SKEW_MS 2000        /* BigQuery's Date has whole seconds */
 #define COURTESY_MS 4000    /* a free row that others want is left to those who have waited longer */
@@ -84,7 +84,7 @@ struct permits {
 /* What is to be done now; from REST, with nothing under way. */
 void permits_next(struct permits *);
 void permits_wait(struct permits *, int64_t ms);
-/* Until this process looks again. Whoever has waited longer looks more often, and so is likelier to be the first who sees a free row. */
+/* Until this process looks again. Whoever has waited longer than is usual looks more often. */
 void permits_wait_turn(struct permits *);
 /* Trouble of ours, or of the service: again after a while; or it will not pass, and everybody here is told. */
 void permits_troubled(struct permits *, const struct error *);

@@ -9,13 +9,12 @@
  * commits from one snapshot. INSERT, or a MERGE that only inserts, never conflicts and would be no lock at all.
  */
 
-void permits_table(const struct bq_ref *target, const char *project, const char *dataset, struct bq_ref *out)
+void permits_table(const struct bq_ref *target, struct bq_ref *out)
 {
     char hex[65];
     AUTO(free_ptr) char *whole = xasprintf("%s.%s.%s", target->project, target->dataset, target->table);
     sha256_hex(whole, strlen(whole), hex);
-    snprintf(out->project, sizeof(out->project), "%s", project);
-    snprintf(out->dataset, sizeof(out->dataset), "%s", dataset);
+    *out = *target;
     snprintf(out->table, sizeof(out->table), "bqfleet_permits_%.200s_%.8s", target->table, hex);
 }
 

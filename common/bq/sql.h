@@ -17,7 +17,7 @@ extern const char *const null_keys_names[3];
 struct sql_load { const char *id; int64_t rows; int shard; /* index into shards */ };
 struct sql_exclusion { const char *load; int64_t item; };
 
-struct sql_fence { const struct bq_ref *permits; int slot; const char *token; };
+struct sql_fence { const struct bq_ref *permits; int slot; const char *token; }; /* token NULL: the parameters are added later (permits_fence_params) */
 
 struct sql_cut {
     const struct bq_ref *target;

@@ -329,7 +329,7 @@ int sql_consolidate(const struct sql_cut *cut, struct buf *sql, doc **params, st
         return -1;
     }
     *params = cut->load_count > 0 ? sql_cut_params(cut) : bq_params();
-    if (cut->fence)
+    if (cut->fence && cut->fence->token)
         permits_fence_params(*params, &(struct permit_grant){.slot = cut->fence->slot, .token = cut->fence->token});
     return 0;
 }

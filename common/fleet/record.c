@@ -1,9 +1,11 @@
 #include "common/fleet/record.h"
 
+#include "common/bq/permits.h"
+
 #include "common/base/limits.h"
 
-/* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused. */
-enum { RECORD_VERSION = 2 };
+/* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused; 3: permits. */
+enum { RECORD_VERSION = 3 };
 static const char *const via_names[] = {"staging", "direct", "worker-tables"};
 
 static doc *names_to_doc(char *const *names, size_t count)
@@ -38,6 +40,10 @@ static doc *write_to_doc(const struct record *r)
     doc_set(w, "keys", names_to_doc(r->keys, r->key_count));
     if (r->null_keys != NULL_KEYS_REFUSE)
         doc_set_str(w, "null_keys", null_keys_names[r->null_keys]);
+    if (r->permits > 0)
+        doc_set_int(w, "permits", r->permits);
+    if (r->disjoint)
+        doc_set_bool(w, "disjoint", true);
     doc_set(w, "order_by", names_to_doc(r->order_by, r->order_count));
     doc_set(w, "insert_only", names_to_doc(r->insert_only, r->insert_only_count));
     doc_set_str(w, "partition_column", r->partition_column);
@@ -70,7 +76,7 @@ static doc *places_to_doc(const struct record *r)
 doc *record_to_doc(const struct record *r)
 {
     doc *d = doc_object();
-    doc_set_int(d, "version", r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
+    doc_set_int(d, "version", r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
     doc_set_str(d, "run", r->run);
     doc_set_str(d, "batch", r->batch);
     doc_set_str(d, "nonce", r->nonce);
@@ -158,6 +164,8 @@ static int read_write(struct record *r, const doc *w, struct error *err)
     r->mode = (enum write_mode)mode;
     r->via = (enum write_via)via;
     r->null_keys = (enum null_keys)nulls;
+    r->permits = (int)i64_min(i64_max(doc_int(w, "permits", 0), 0), PERMIT_SLOTS_MAX);
+    r->disjoint = doc_bool(w, "disjoint", false);
     r->max_bytes_billed = doc_int(w, "max_bytes_billed", 0);
     r->keys = names(doc_get(w, "keys"), &r->key_count);
     r->order_by = names(doc_get(w, "order_by"), &r->order_count);
@@ -266,6 +274,11 @@ void record_meaning(const struct record *r, char out[41])
     memcpy(out, hex, 40);
     out[40] = '\0';
     buf_free(&b);
+}
+
+void record_permits_ref(const struct record *r, struct bq_ref *out)
+{
+    permits_table(&r->target, out);
 }
 
 void record_shard_ref(const struct record *r, const char *incarnation, struct bq_ref *out)

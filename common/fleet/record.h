@@ -30,6 +30,8 @@ struct record {
     struct schema *schema;         /* parsed */
     char **keys; size_t key_count;
     enum null_keys null_keys;
+    int permits;                   /* rows of the target's table of permits that the run may use; 0: its statements run without one */
+    bool disjoint;                 /* rows of different items never share a key, nor do those of other writers meanwhile */
     char **order_by; size_t order_count;
     char **insert_only; size_t insert_only_count;
     char partition_column[304];    /* "" when the target has none that can prune */
@@ -62,6 +64,8 @@ DEFINE_AUTO(record_free, struct record *)
 void record_meaning(const struct record *, char out[41]);
 /* The target's schema and the three columns of bookkeeping: every staging table's that holds rows. */
 doc *record_shard_schema(const struct record *);
+/* The table of the target's permits. */
+void record_permits_ref(const struct record *, struct bq_ref *);
 void record_shard_ref(const struct record *, const char *incarnation, struct bq_ref *);
 /* Of every staging table of the run: its id, and its record's nonce, so that processes that run one id twice never take each other's for their own. Whether
  * a table with these labels is the run's; one without ours is, if its name says so: nobody else makes such names. */

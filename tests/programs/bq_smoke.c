@@ -1,5 +1,6 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
+#include "common/bq/permits.h"
 #include "common/bq/sql.h"
 
 /*
@@ -322,10 +323,40 @@ static void consolidate(void)
     r = cut(WRITE_REPLACE, NULL, 0, NULL, 0);
     expect(r.err.kind == ERR_NONE && r.deleted == 7, "replace without loads empties: %" PRId64 " deleted %s", r.deleted, r.err.text);
     expect_target("");
-    r = cut_with((struct sql_cut){.mode = WRITE_APPEND, .loads = &l1, .load_count = 1, .fence = "ERROR('bqfleet: the permit is lost')"});
-    expect(r.err.kind == ERR_FATAL, "a lost fence fails: %s", r.err.text);
-    r = cut_with((struct sql_cut){.mode = WRITE_APPEND, .loads = &l1, .load_count = 1, .fence = "EXISTS (SELECT 1)"});
-    expect_counts("append with a fence", &r, 3, 0, 0);
+}
+
+struct granted { bool over; struct permit_grant grant; char token[64]; };
+
+static void on_grant(void *arg, const struct permit_grant *grant, const struct error *err)
+{
+    struct granted *g = arg;
+    expect(grant != NULL, "a permit is given %s", err ? err->text : "");
+    g->over = true;
+    g->grant.slot = grant->slot;
+    snprintf(g->token, sizeof(g->token), "%s", grant->token);
+}
+
+static bool at_rest(void *permits) { return permits_rest(permits); }
+
+/* Table, row, take, fence, release. */
+static void consolidate_under_a_permit(void)
+{
+    static const struct sql_load l1 = {"L1", 3, 0};
+    struct granted g = {0};
+    struct bq_ref table;
+    permits_table(&target, &table);
+    struct permits *permits = permits_new(&(struct permits_options){.bq = bq, .rnd = &rnd, .table = table, .location = "US", .holder = "smoke", .slots = 1});
+    struct permit_use *use = permits_want(permits, "smoke_guarded", "smoke", on_grant, &g);
+    wait_for(&g.over, "a permit");
+    struct sql_fence fence = {.permits = &table, .slot = g.grant.slot, .token = "another"};
+    struct job_reply r = cut_with((struct sql_cut){.mode = WRITE_APPEND, .loads = &l1, .load_count = 1, .fence = &fence});
+    expect(strcmp(r.err.reason, PERMIT_LOST) == 0, "a lost permit fails the statement: %s", r.err.text);
+    fence.token = g.token;
+    r = cut_with((struct sql_cut){.mode = WRITE_APPEND, .loads = &l1, .load_count = 1, .fence = &fence});
+    expect_counts("append under a permit", &r, 3, 0, 0);
+    permit_end(use, false);
+    expect(loop_until(loop, at_rest, permits, WAIT_US), "the permit is released");
+    permits_free(permits);
 }
 
 static void consolidate_by_side_table(void)
@@ -426,6 +457,7 @@ int main(int argc, char **argv)
     load_little();
     load_much();
     consolidate();
+    consolidate_under_a_permit();
     consolidate_by_side_table();
     parameters();
     tables();

@@ -58,7 +58,7 @@ static bool hand_done(void *arg)
 
 static void hand_stop(struct hand *h)
 {
-    consolidate_stop(h->consolidate);
+    consolidate_stop(h->consolidate, true);
     h->consolidate = NULL;
 }
 

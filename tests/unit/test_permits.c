@@ -46,7 +46,7 @@ static int open_site(void **state)
     s->auth = auth_anonymous();
     s->slots = 2;
     bqmodel_add_table(s->model, "ds.t", "k:STRING, v:INT64");
-    permits_table(&target, "local", "ds", &s->table);
+    permits_table(&target, &s->table);
     *state = s;
     return 0;
 }
