@@ -43,8 +43,12 @@ def serve(rows_of, start=None):
         for message in map(json.loads, filter(None, lines)):
             if hello is None:
                 hello = message
-                if start:
-                    start(hello)
+                try:
+                    if start:
+                        start(hello)
+                except Fatal as error:
+                    write([{"error": {"kind": "fatal", "message": f"Fatal: {error}"}}])
+                    raise
                 write([{"ready": True}])
             else:
                 answers.append(answer(message, hello))

@@ -27,6 +27,17 @@ def test_only_the_item_that_kills_its_handler_fails(embedded, window, trouble, r
     assert reason in failed["_bqfleet"]["error"]
 
 
+def test_a_start_that_cannot_ever_work_ends_the_run_with_its_reason(embedded):
+    create_target(embedded)
+    command = embedded.handler("return []")
+    path = embedded.folder / "handler.py"
+    path.write_text(path.read_text().replace("bqfleet.serve(rows_of)", "def start(hello):\n    raise bqfleet.Fatal('no model for ' + hello['batch'])\n\n\n"
+                                             "bqfleet.serve(rows_of, start)"))
+    done = embedded.bqfleet("run", batch(embedded, make_items(12), handlers={"work": {"exec": command}}), timeout=60)
+    assert done.code == 4 and f"Fatal: no model for batch-{embedded.id}" in done.err and "does not start" not in done.err, done
+    assert_target(embedded, [])
+
+
 @pytest.mark.parametrize("window", [1, 4])
 @pytest.mark.parametrize("command", [["sh", "-c", "sleep 1; exit 3"], ["python3", "/nowhere/handler.py"], ["true"]], ids=["late", "soon", "at-once"])
 def test_a_handler_that_ends_at_its_start_ends_the_run(embedded, window, command):

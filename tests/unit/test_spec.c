@@ -276,6 +276,32 @@ static void a_new_target_may_be_partitioned_and_clustered(void **state)
     refused("batch: b\n" ITEMS JOB "write: {table: d.t, keys: [id], create: {id: STRNG}}\n", false, NULL, ":4:42: write.create: schema: ");
 }
 
+/* As an exec handler it has a window, an environment and a start; its program is this one, as a host. */
+static void a_plugin_handler_is_an_exec_of_our_own_host(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct spec *s = load("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: ./libh.so, window: 64, start_timeout: 9s, env: {A: b}}}\n", true, NULL, &err);
+    if (s == NULL)
+        fail_msg("%s", err.text);
+    const struct handler_def *h = handler_defs_find(&s->handlers, "h");
+    assert_int_equal(h->kind, HANDLER_EXEC);
+    assert_string_equal(h->argv[0], "/proc/self/exe");
+    assert_string_equal(h->argv[1], "--plugin-host");
+    assert_string_equal(h->argv[2], "./libh.so");
+    assert_null(h->argv[3]);
+    assert_int_equal(h->window, 64);
+    assert_int_equal(h->start_timeout_ms, 9000);
+    assert_string_equal(h->env[0], "A=b");
+    spec_free(s);
+    refused("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: [a, b]}}\n", true, NULL, ":5:24: plugin: names no library");
+    refused("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: a, exec: b}}\n", true, NULL, ":5:15: handler h: needs exactly one of");
+    struct handler_defs defs = {.count = 0};
+    assert_int_equal(handler_defs_add(&defs, "g=plugin:/opt/lib g.so", &err), 0);
+    assert_string_equal(defs.v[0].argv[2], "/opt/lib g.so");
+    handler_defs_free(&defs);
+}
+
 static void a_query_handler_is_one_select_written_there_or_in_a_file(void **state)
 {
     (void)state;
@@ -365,6 +391,7 @@ int main(void)
         cmocka_unit_test(a_file_that_is_not_there_is_named),
         cmocka_unit_test(a_schema_for_a_new_target_may_be_written_in_several_ways),
         cmocka_unit_test(a_new_target_may_be_partitioned_and_clustered),
+        cmocka_unit_test(a_plugin_handler_is_an_exec_of_our_own_host),
         cmocka_unit_test(a_query_handler_is_one_select_written_there_or_in_a_file),
         cmocka_unit_test(the_example_of_init_loads_as_it_is),
     };
