@@ -5,7 +5,7 @@ import re
 import pytest
 
 from support.bigquery import columns
-from support.fleet import (FIELDS, MANIFEST, assert_commits_follow_manifests, assert_honest, assert_target, batch, create_target, expected, jobs_of,
+from support.fleet import (FIELDS, MANIFEST, assert_commits_follow_manifests, assert_honest, assert_target, batch, create_target, expected, handler_body, jobs_of,
                            make_items, no_shards_left, summary, wait_for_log)
 from support.processes import wait_for
 from support.scene import ROOT
@@ -156,6 +156,22 @@ def test_a_fleet_of_selects_writes_every_row_once(scene):
     ends_well(scene, run, items)
     assert not jobs_of(scene.bq, "load")
     assert 2 <= len(jobs_of(scene.bq, "query")) <= 20
+
+
+def test_a_statement_takes_no_place_from_a_program(scene):
+    items = make_items(40)
+    scene.bq.create_table(scene.table("other"), FIELDS)
+    scene.bq.fault("bqfleet_query", "job_slow", times=-1, ms=600000)
+    scene.worker({"program": scene.handler(handler_body())}, "--handlers-file", scene.folder / "handlers.yaml", *FAST, "--parallel", "1")
+    selects = scene.start_bqfleet("run", batch(scene, items))
+    wait_for(lambda: jobs_of(scene.bq, "query"), 30, "a statement")
+    done = scene.bqfleet("run", batch(scene, items, name="programs", table=scene.table("other"), job={"handler": "program"}))
+    assert done.code == 0, done
+    assert_target(scene, expected(items), "other")
+    assert selects.popen.poll() is None
+    assert scene.bqfleet("cancel", f"batch-{scene.id}").code == 0
+    assert selects.wait(60).code == 5
+    wait_for(lambda: any(job["error"] and job["error"]["reason"] == "stopped" for job in scene.bq.counters()["jobs"]), 30, "the statement's end")
 
 
 def test_a_worker_killed_in_the_middle_of_a_group_loses_nothing(scene):

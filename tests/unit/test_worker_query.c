@@ -74,6 +74,27 @@ static void what_comes_while_a_statement_runs_shares_the_next_one(void **state)
     kit_close(&k);
 }
 
+static bool two_groups(struct kit *k)
+{
+    return counters(k)->groups == 2;
+}
+
+static void what_waited_for_a_statement_does_not_linger_as_well(void **state)
+{
+    (void)state;
+    struct kit k;
+    query_open(&k, NUMBERS, 1000);
+    k.options.linger_ms = 30000;
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "bqfleet_query", .kind = BQMODEL_JOB_SLOW, .ms = 5000});
+    query_begin(&k, 30);
+    kit_pass(&k, 31000);
+    assert_int_equal(counters(&k)->groups, 1);
+    kit_publish(&k, 10);
+    assert_true(kit_wait(&k, two_groups, 6));
+    assert_true(kit_wait(&k, all_done, 60));
+    kit_close(&k);
+}
+
 static bool some_left(struct kit *k)
 {
     return k->fold->done >= 2000;
@@ -318,6 +339,7 @@ int main(void)
         cmocka_unit_test(items_without_rows_are_done_and_others_have_many),
         cmocka_unit_test(a_group_without_rows_is_no_load),
         cmocka_unit_test(what_comes_while_a_statement_runs_shares_the_next_one),
+        cmocka_unit_test(what_waited_for_a_statement_does_not_linger_as_well),
         cmocka_unit_test(statements_keep_to_what_bigquery_takes_on_one_table),
         cmocka_unit_test(parallel_counts_groups),
         cmocka_unit_test(large_payloads_make_small_groups),

@@ -77,6 +77,7 @@ static void a_row_of_an_item_that_was_not_asked_for_stops_the_run(void **state)
     query_begin(&k, 20);
     assert_true(kit_wait(&k, query_fatal, 100));
     assert_non_null(strstr(k.fatal, "the query returned a row of item 20, which is none of those in @items"));
+    assert_int_equal(query_jobs(&k, "bqfleet_query"), 1); /* nobody's data are at fault: there is nothing to look for */
     assert_int_equal(kit_rows(&k), 0);
     kit_close(&k);
 }
@@ -318,6 +319,7 @@ static void begin_reading(struct kit *k, int items)
     struct record *r = kit_record(k);
     r->mode = WRITE_NONE;
     r->has_target = false;
+    r->timeout_ms = 3600000;
     k->options.rows = on_rows;
     shown.items = shown.rows = 0;
     shown.text = BUF_INIT(1 << 20);
@@ -359,6 +361,24 @@ static void rows_that_are_read_find_the_culprit_too(void **state)
     kit_close(&k);
 }
 
+/* What was read of a result that breaks off is forgotten. */
+static void a_result_that_breaks_off_is_read_anew(void **state)
+{
+    (void)state;
+    struct kit k;
+    query_open(&k, NUMBERS, 100);
+    bqmodel_options(k.model)->page_rows = 10;
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "pageToken=20", .kind = BQMODEL_STATUS, .times = -1, .status = 503});
+    begin_reading(&k, 50);
+    assert_true(kit_wait(&k, waits_visibly, 3600));
+    assert_int_equal(shown.rows, 0);
+    bqmodel_clear_faults(k.model);
+    assert_true(kit_wait(&k, all_done, 600));
+    assert_int_equal(shown.rows, 50);
+    buf_free(&shown.text);
+    kit_close(&k);
+}
+
 static void rows_that_are_read_stay_within_the_buffer(void **state)
 {
     (void)state;
@@ -394,6 +414,7 @@ int main(void)
         cmocka_unit_test(a_paused_run_begins_no_group),
         cmocka_unit_test(without_a_table_rows_are_read_and_told),
         cmocka_unit_test(rows_that_are_read_find_the_culprit_too),
+        cmocka_unit_test(a_result_that_breaks_off_is_read_anew),
         cmocka_unit_test(rows_that_are_read_stay_within_the_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
