@@ -193,9 +193,9 @@ def test_a_cancel_leaves_the_cuts_before_it(scene):
     second.touch()
     wait_for_log(scene, CUT, 2)
     watch = watching(scene, "batch")
-    gate.touch()
     cancelled = scene.bqfleet("cancel", f"batch-{scene.id}")
     assert cancelled.code == 0, cancelled
+    gate.touch()
     codes = codes_of(run=run, watch=watch)
     assert set(codes.values()) == {5}, codes
     found = {row["k"] for row in target_rows(scene)}
@@ -290,7 +290,7 @@ def test_more_loads_than_parameters_carry_with_a_coordinator_killed_between_side
     own = [{"name": "bqfleet_item", "type": "INT64"}, {"name": "bqfleet_row", "type": "INT64"}, {"name": "bqfleet_load", "type": "STRING"}]
     staged = [row | {"bqfleet_item": i, "bqfleet_row": 0, "bqfleet_load": f"{shard}-{i:06d}"} for i, row in enumerate(rows)]
     control(scene.bq, "table", {"ref": scene.table(table), "schema": {"fields": fields + own}, "rows": staged})
-    scene.bq.fault("bqfleet_cut_", "status", status=503, times=-1)
+    scene.bq.fault("POST /bigquery/v2/projects/local/jobs", "status", status=503, times=-1)  # the cut's job; a load is sent elsewhere
     first = scene.start_bqfleet("serve")
     say(scene, record, *(manifest(shard, i, i, 1) for i in range(count)))
     wait_for(lambda: [j for j in jobs(scene, "side") if j["state"] == "DONE"], 60, "the side table's load")
@@ -301,6 +301,19 @@ def test_more_loads_than_parameters_carry_with_a_coordinator_killed_between_side
     wait_for_log(scene, OUTCOME)
     ends_well(scene, rows, codes_of(watch=watch))
     assert len(jobs(scene, "side")) == 1 and len(jobs(scene)) == 1
+
+
+def test_after_a_run_was_detached_whoever_watches_it_writes_it_at_once(scene):
+    items = make_items(30)
+    gate, handlers = gated(scene, 20)
+    scene.worker(handlers, "--parallel", "30", *FAST)
+    run = scene.start_bqfleet("run", batch(scene, items))
+    wait_for_log(scene, SEAL)
+    run.interrupt()
+    assert run.wait().code == 130
+    watch = scene.start_bqfleet("watch", f"batch-{scene.id}", "--takeover-after", "1h")
+    gate.touch()
+    ends_well(scene, expected(items), codes_of(watch=watch))
 
 
 @pytest.fixture
