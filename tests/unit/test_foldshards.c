@@ -359,6 +359,40 @@ static void who_finds_the_cuts_job_does_not_fold(void **state)
     scene_close(&c);
 }
 
+/* Both runs were worked on by the same workers, so that their loads have the same ids; of equal keys those of the run itself win. */
+static void an_adopted_runs_shards_are_folded_apart(void **state)
+{
+    struct scene c;
+    struct hand h = {.done = false};
+    struct stage *s = *state;
+    struct process older;
+    struct record *adopted = stage_record(s, "run-0", "batch");
+    stage_publish(s, adopted);
+    for (int i = 0; i < 5; i++)
+        stage_load(s, adopted, i, 1, 100);
+    process_start(&older, s, adopted, TRACK_LOOKS);
+    s->shards = 0;
+    scene_open(&c, s, 3); /* items 0 to 3 */
+    const struct fold *f = track_fold(c.looks.track);
+    const struct adopted of[] = {{.record = adopted, .fold = track_fold(older.track)}};
+    struct consolidate_options o = {.world = &s->world, .outbox = s->outbox, .shards_at_once = 4,
+                                    .of = {.record = c.r, .fold = f, .cut = &f->cuts[0], .adopted = of, .adopted_count = 1}};
+    h.consolidate = consolidate_start(&o, on_done, &h);
+    STAGE_WAIT(s, hand_done, &h);
+    assert_int_equal(outcome(&c)->state, CUT_DONE);
+    assert_int_equal(jobs_of_kind(&c, "fold"), 1 + 2);
+    AUTO(doc_free_auto) doc *rows = bqmodel_rows(s->model, STAGE_TARGET);
+    assert_int_equal(doc_len(rows), 5);
+    for (size_t i = 0; i < doc_len(rows); i++) {
+        int64_t item = strtoll(doc_str(doc_at(rows, i), "k", "k-1") + 1, NULL, 10);
+        assert_int_equal(doc_int(doc_at(rows, i), "v", -1), item == 4 ? 100 : item > 0 ? item : 1);
+    }
+    hand_stop(&h);
+    process_kill(&older);
+    record_free(adopted);
+    scene_close(&c);
+}
+
 static void more_than_nine_hundred_shards_are_folded_by_a_coordinator_and_dropped(void **state)
 {
     struct stage *s = *state;
@@ -487,6 +521,7 @@ int main(void)
         T(a_folded_table_that_goes_before_its_reader_fails_it),
         T(what_one_process_may_not_make_it_leaves_to_others),
         T(who_finds_the_cuts_job_does_not_fold),
+        T(an_adopted_runs_shards_are_folded_apart),
         T(more_than_nine_hundred_shards_are_folded_by_a_coordinator_and_dropped),
         T(a_text_that_is_too_long_is_made_short_by_folding),
         T(a_text_that_is_too_long_for_one_shard_is_given_up_by_a_job),
