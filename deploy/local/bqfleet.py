@@ -1,4 +1,5 @@
-"""Makes a bqfleet handler of a Python function: bqfleet.serve(rows_of), where rows_of(item, hello) returns the item's rows.
+"""Makes a bqfleet handler of a Python function: bqfleet.serve(rows_of), where rows_of(item, hello) returns the item's rows, or
+yields them: many are sent on while they come.
 
 item has key, payload and attempt; hello has run, batch, params and the target's schema. start(hello), if given, runs once
 before the first item and is where models are loaded. What is raised makes the item fail: any exception as the item's own
@@ -22,12 +23,20 @@ def serve(rows_of, start=None):
 
     def write(answers):
         data = memoryview("".join(json.dumps(a, default=str) + "\n" for a in answers).encode())
+        size = len(data)
         while data:
             data = data[os.write(out, data):]
+        return size
 
     def answer(item, hello):
         try:
-            return {"item": item["item"], "rows": list(rows_of(item, hello)), "done": True}
+            rows, most = [], 32
+            for row in rows_of(item, hello):
+                rows.append(row)
+                if len(rows) == most:  # a piece of some 256 kB
+                    most = max(1, min(1000, most * 2 if write([{"item": item["item"], "rows": rows}]) < 1 << 18 else most // 2))
+                    rows = []
+            return {"item": item["item"], "rows": rows, "done": True}
         except Exception as error:
             traceback.print_exc()
             text = f"{type(error).__name__}: {error}"
