@@ -378,6 +378,29 @@ static void consolidate_by_side_table(void)
     expect_counts("replace by a side table", &r, 5, 0, 3);
 }
 
+static void fold(void)
+{
+    static const struct sql_load whole = {"L1", 3, 0}, short_of = {"L1", 4, 0};
+    struct error err = ERROR_INIT;
+    AUTO(doc_free_auto) doc *d = parse(fields);
+    AUTO(schema_free_auto) struct schema *schema = schema_parse(d, &err);
+    struct bq_ref folded = shard;
+    snprintf(folded.table, sizeof(folded.table), "folded");
+    create(&folded, shard_fields, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct buf sql = BUF_INIT(1 << 20);
+        doc *params = NULL;
+        struct sql_cut c = {.target = &folded, .schema = schema, .shards = &shard, .shard_count = 1, .loads = i ? &whole : &short_of, .load_count = 1};
+        expect(sql_fold(&c, &sql, &params, &err) == 0, "a statement that folds: %s", err.text);
+        struct job_reply r = job(++jobs, bq_query_config(sql.data, params, 0), NULL, 0);
+        if (i == 0)
+            expect(r.err.kind == ERR_FATAL && strcmp(r.err.reason, "staging") == 0, "a load that is not whole is not folded: %s", r.err.text);
+        else
+            expect_counts("fold", &r, 3, 0, 0);
+        buf_free(&sql);
+    }
+}
+
 static void on_table(void *arg, struct bq_table *t, const struct error *err)
 {
     struct reply *r = arg;
@@ -459,6 +482,7 @@ int main(int argc, char **argv)
     consolidate();
     consolidate_under_a_permit();
     consolidate_by_side_table();
+    fold();
     parameters();
     tables();
     bq_free(bq);
