@@ -6,11 +6,11 @@
  */
 
 static const char *const changes[] = {
-    [UPDATE_TAKE] = "holder = @holder, token = @token, expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), "
+    [UPDATE_TAKE] = ("holder = @holder, token = @token, expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), "
                     "job = IF(job = '', @job, job), purpose = @purpose\n"
-                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()",
-    [UPDATE_KEEP] = "expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), job = @job, purpose = @purpose\n"
-                    "WHERE slot = @slot AND token = @token",
+                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()"),
+    [UPDATE_KEEP] = ("expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), job = @job, purpose = @purpose\n"
+                    "WHERE slot = @slot AND token = @token"),
     [UPDATE_RELEASE] = "expires = TIMESTAMP_SECONDS(0), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
     [UPDATE_FREE] = "expires = TIMESTAMP_SECONDS(0), token = @token\nWHERE slot = @slot AND token = @seen_token",
 };

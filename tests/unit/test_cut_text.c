@@ -101,7 +101,7 @@ static void how_null_compares_is_part_of_what_a_cut_does(void **state)
     static const struct load one = {true, false, 3, 7};
     char digests[3][41], meanings[3][41];
     for (int i = 0; i < 3; i++) {
-        AUTO(free_ptr) char *piece = partitions((enum null_keys)i, &one, 1, digests[i]);
+        free(partitions((enum null_keys)i, &one, 1, digests[i]));
         struct record *r = a_record((enum null_keys)i);
         record_meaning(r, meanings[i]);
         record_free(r);
@@ -137,11 +137,76 @@ static void a_side_table_and_its_job_bear_its_contents(void **state)
     assert_string_not_equal(bases[0], bases[1]);
 }
 
+/* Columns of the longest names, after the record's own. */
+static void widen(struct record *r, int columns)
+{
+    struct error err = ERROR_INIT;
+    doc *fields = doc_copy(doc_get(r->schema_doc, "fields"));
+    for (int i = 0; i < columns; i++) {
+        char name[400];
+        snprintf(name, sizeof(name), "c%05d%0290d", i, 0);
+        doc_add(fields, doc_set_str(doc_set_str(doc_object(), "name", name), "type", "INT64"));
+    }
+    doc_free(r->schema_doc);
+    schema_free(r->schema);
+    r->schema_doc = doc_set(doc_object(), "fields", fields);
+    r->schema = schema_parse(r->schema_doc, &err);
+    assert_non_null(r->schema);
+}
+
+static struct fold *fold_of_loads(int shards)
+{
+    struct fold *f = fold_new(&(struct fold_config){.tolerate_count = 0});
+    struct error err = ERROR_INIT;
+    for (int i = 0; i < shards; i++) {
+        char incarnation[16], load[LOAD_ID_LEN + 1];
+        struct item_range range = {i, 1};
+        snprintf(incarnation, sizeof(incarnation), "shard%05d", i);
+        load_id(load, incarnation, 0);
+        struct log_msg m = {.type = LOGM_MANIFEST, .manifest = {.incarnation = incarnation, .load = load, .rows = 1, .ranges = &range, .range_count = 1}};
+        assert_int_equal(fold_apply(f, &m, i, 0, &err), 0);
+    }
+    struct log_msg cut = {.type = LOGM_CUT, .shard = "", .cut = 0};
+    assert_int_equal(fold_apply(f, &cut, shards, 0, &err), 0);
+    return f;
+}
+
+static size_t occurrences(const char *text, const char *piece)
+{
+    size_t n = 0;
+    while ((text = strstr(text, piece)) != NULL) {
+        n++;
+        text += strlen(piece);
+    }
+    return n;
+}
+
+static void a_text_that_is_too_long_is_made_short_by_folding(void **state)
+{
+    (void)state;
+    struct record *r = a_record(NULL_KEYS_REFUSE);
+    widen(r, 300);
+    struct fold *f = fold_of_loads(40);
+    struct error err = ERROR_INIT;
+    struct cut_text t;
+    assert_int_equal(cut_text_make(&(struct cut_of){.record = r, .fold = f, .cut = fold_open_cut(f)}, LIMIT_SHARDS_PER_QUERY, &t, &err), 0);
+    assert_int_equal(t.fold_count, 1);
+    assert_int_equal(t.folds[0].shards, 40);
+    assert_int_equal(occurrences(t.folds[0].sql.data, "SELECT * FROM"), 40);
+    assert_int_equal(occurrences(t.sql.data, t.folds[0].into.table), 1);
+    assert_int_equal(occurrences(t.sql.data, "shard0"), 0);
+    assert_true(t.sql.len < LIMIT_SQL);
+    cut_text_free(&t);
+    fold_free(f);
+    record_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_partitions_of_the_rows_are_named_and_that_of_null_where_it_can_match),
         cmocka_unit_test(how_null_compares_is_part_of_what_a_cut_does),
+        cmocka_unit_test(a_text_that_is_too_long_is_made_short_by_folding),
         cmocka_unit_test(a_side_table_and_its_job_bear_its_contents),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -436,52 +436,6 @@ static struct record *wide_record(struct stage *s, int columns)
     return r;
 }
 
-static struct fold *fold_of_loads(int shards)
-{
-    struct fold *f = fold_new(&(struct fold_config){.tolerate_count = 0});
-    struct error err = ERROR_INIT;
-    for (int i = 0; i < shards; i++) {
-        char incarnation[16], load[LOAD_ID_LEN + 1];
-        struct item_range range = {i, 1};
-        snprintf(incarnation, sizeof(incarnation), "shard%05d", i);
-        load_id(load, incarnation, 0);
-        struct log_msg m = {.type = LOGM_MANIFEST, .manifest = {.incarnation = incarnation, .load = load, .rows = 1, .ranges = &range, .range_count = 1}};
-        assert_int_equal(fold_apply(f, &m, i, 0, &err), 0);
-    }
-    struct log_msg cut = {.type = LOGM_CUT, .shard = "", .cut = 0};
-    assert_int_equal(fold_apply(f, &cut, shards, 0, &err), 0);
-    return f;
-}
-
-static size_t occurrences(const char *text, const char *piece)
-{
-    size_t n = 0;
-    while ((text = strstr(text, piece)) != NULL) {
-        n++;
-        text += strlen(piece);
-    }
-    return n;
-}
-
-static void a_text_that_is_too_long_is_made_short_by_folding(void **state)
-{
-    struct stage *s = *state;
-    struct record *r = wide_record(s, 300);
-    struct fold *f = fold_of_loads(40);
-    struct error err = ERROR_INIT;
-    struct cut_text t;
-    assert_int_equal(cut_text_make(&(struct cut_of){.record = r, .fold = f, .cut = fold_open_cut(f)}, LIMIT_SHARDS_PER_QUERY, &t, &err), 0);
-    assert_int_equal(t.fold_count, 1);
-    assert_int_equal(t.folds[0].shards, 40);
-    assert_int_equal(occurrences(t.folds[0].sql.data, "SELECT * FROM"), 40);
-    assert_int_equal(occurrences(t.sql.data, t.folds[0].into.table), 1);
-    assert_int_equal(occurrences(t.sql.data, "shard0"), 0);
-    assert_true(t.sql.len < LIMIT_SQL);
-    cut_text_free(&t);
-    fold_free(f);
-    record_free(r);
-}
-
 static void a_text_that_is_too_long_for_one_shard_is_given_up_by_a_job(void **state)
 {
     struct stage *s = *state;
@@ -523,7 +477,6 @@ int main(void)
         T(who_finds_the_cuts_job_does_not_fold),
         T(an_adopted_runs_shards_are_folded_apart),
         T(more_than_nine_hundred_shards_are_folded_by_a_coordinator_and_dropped),
-        T(a_text_that_is_too_long_is_made_short_by_folding),
         T(a_text_that_is_too_long_for_one_shard_is_given_up_by_a_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
