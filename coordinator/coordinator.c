@@ -118,7 +118,7 @@ static struct member *add(struct coordinator *c, const struct record *r, enum tr
     struct world world = c->world;
     world.bq = bq_for(c, r);
     struct track_options o = {.world = &world, .outbox = c->o.outbox, .watch = c->watch, .record = r, .role = role,
-                              .abandon_ms = c->o.abandon_ms, .takeover_ms = c->o.takeover_ms,
+                              .abandon_ms = c->o.abandon_ms, .takeover_ms = c->o.takeover_ms, .shards_at_once = c->o.shards_at_once, .params_at_once = c->o.params_at_once,
                               .busy = busy, .busy_arg = c, .find = find_adopted, .find_arg = c};
     if (role != TRACK_LOOKS && add_adopted(c, r, err) != 0)
         return NULL;

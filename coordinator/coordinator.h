@@ -19,6 +19,7 @@ struct coordinator_options {
     struct http *http; struct auth *auth; /* for jobs in other projects than world->bq's; may be NULL */
     struct outbox *outbox;
     int64_t abandon_ms;                   /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
+    size_t shards_at_once, params_at_once;/* in one statement; 0: the limits, all coordinators of a fleet have the same */
     int64_t takeover_ms;                  /* so long a consolidation is left to the run's first coordinator; 0: WAIT_SECOND_COORDINATOR */
     bool all;                             /* a tracker for every open run, as a TRACK_SECOND; forgotten once it is done */
 };

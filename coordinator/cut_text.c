@@ -179,7 +179,8 @@ static int write_text(const struct cut_gathered *g, const struct cut_of *of, str
 static void choose_side(const struct cut_gathered *g, const struct cut_of *of, struct cut_text *t)
 {
     char part[INCARNATION_LEN + 1];
-    t->beside = g->load_count > LIMIT_PARAM_LOADS || g->exclusion_count > LIMIT_PARAM_LOADS;
+    size_t most = of->params_at_once ? of->params_at_once : LIMIT_PARAM_LOADS;
+    t->beside = g->load_count > most || g->exclusion_count > most;
     staging_part(part, 's', t->digest);
     record_shard_ref(of->record, part, &t->side);
     job_base_side(t->side_base, of->record->run, of->cut->number, part);

@@ -13,6 +13,7 @@ struct cut_of {
     const struct fold *fold;
     const struct fold_cut *cut;
     const struct adopted *adopted; size_t adopted_count;
+    size_t params_at_once; /* loads or exclusions as parameters, beyond it they stand in a table; 0: LIMIT_PARAM_LOADS */
 };
 /* Part 0 is the run itself, part i its adopted one i - 1. A later run's rows win where order_by does not decide: age, the run itself having the greatest. */
 struct cut_part { const struct record *record; const struct fold *fold; int64_t cut; int age; };

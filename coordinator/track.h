@@ -32,6 +32,7 @@ struct track_options {
     enum track_role role;
     int64_t abandon_ms;              /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
     int64_t takeover_ms;             /* 0: WAIT_SECOND_COORDINATOR */
+    size_t shards_at_once, params_at_once; /* of a consolidation; 0: the limits */
     /* Whether a live worker of that queue has unfinished items, or that is not known yet; NULL: nobody has. */
     bool (*busy)(void *busy_arg, const char *queue);
     void *busy_arg;

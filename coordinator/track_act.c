@@ -300,8 +300,8 @@ static int64_t consolidate_next(struct track *t)
     if (cut->last && !adopted_is_ready(t, cut))
         return NO_HURRY_MS;
     struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
-                                           .adopted_count = cut->last ? t->adopted_count : 0},
-                                    .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0, .use = track_early_use(t, cut)};
+                                           .adopted_count = cut->last ? t->adopted_count : 0, .params_at_once = t->o.params_at_once},
+                                    .shards_at_once = t->o.shards_at_once, .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0, .use = track_early_use(t, cut)};
     t->consolidate = consolidate_start(&o, on_consolidated, t);
     track_moved(t);
     return NO_HURRY_MS;

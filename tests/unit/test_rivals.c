@@ -39,6 +39,7 @@ struct theatre {
     struct record *record;
     struct rival rivals[RIVALS];
     struct sleeper *past[64]; int past_count;
+    size_t shards_at_once, params_at_once; /* 0: as many as there are */
     bool talks;              /* its submitter is alive until it has sealed */
     bool sealed;
     bool hopeless;           /* enough jobs may fail for a cut to be given up */
@@ -64,7 +65,8 @@ static void rival_start(struct theatre *h, struct rival *v, enum track_role role
                                                 .base_url = "http://model", .project = "local"});
     v->world = (struct world){.loop = loop, .rnd = &v->rnd, .bus = sleeper_bus(v->sleeper), .bq = bq, .metrics = &v->metrics, .prefix = s->world.prefix};
     v->outbox = outbox_new(&v->world, "rival");
-    v->coordinator = coordinator_start(&(struct coordinator_options){.world = &v->world, .outbox = v->outbox}, &events, v, &err);
+    struct coordinator_options o = {.world = &v->world, .outbox = v->outbox, .shards_at_once = h->shards_at_once, .params_at_once = h->params_at_once};
+    v->coordinator = coordinator_start(&o, &events, v, &err);
     assert_non_null(v->coordinator);
     v->track = coordinator_track(v->coordinator, h->record, role, &err);
     assert_non_null(v->track);
@@ -135,7 +137,10 @@ static void trouble(struct theatre *h)
         {.match = "bqfleet_cut", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 12},
         {.match = "bqfleet_cut", .kind = BQMODEL_JOB_ERROR, .reason = "invalidQuery", .message = "No matching signature"},
         {.match = "POST /bigquery/v2/projects/local/jobs", .kind = BQMODEL_STATUS, .status = 403, .reason = "accessDenied", .message = "not you"},
-        {.match = "bqfleet_cut", .kind = BQMODEL_DELAY, .ms = 40000}};
+        {.match = "bqfleet_cut", .kind = BQMODEL_DELAY, .ms = 40000}, {.match = "/tables?", .kind = BQMODEL_DELAY, .ms = 40000},
+        {.match = "bqfleet_side", .kind = BQMODEL_JOB_SLOW, .ms = 60000}, {.match = "bqfleet_fold", .kind = BQMODEL_JOB_SLOW, .ms = 60000},
+        {.match = "bqfleet_fold", .kind = BQMODEL_LOSE_REPLY}, {.match = "bqfleet_side", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error."},
+        {.match = "bqfleet_fold", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 2}};
     const struct bqmodel_fault *f = &kinds[up_to(ARRAY_LEN(kinds))];
     h->hopeless = h->hopeless || f->kind == BQMODEL_JOB_ERROR;
     bqmodel_fault(h->stage->model, f);
@@ -332,6 +337,8 @@ static void one_schedule(uint64_t seed)
     static const int64_t everies_ms[] = {0, 2000, 20000, 60000};
     h->seed = seed;
     h->talks = one_in(2);
+    h->shards_at_once = one_in(2) ? 0 : (size_t)(8 + up_to(3)); /* their square is the most */
+    h->params_at_once = one_in(2) ? 0 : (size_t)(1 + up_to(3));
     h->record = stage_record(s, "run-1", "batch");
     h->record->every_ms = everies_ms[up_to(ARRAY_LEN(everies_ms))];
     if (one_in(2)) {
