@@ -234,7 +234,7 @@ static void rows_of_the_target(struct stage *s, struct pairs *out)
 static int effects_of(struct stage *s, const char *run, int64_t cut)
 {
     AUTO(doc_free_auto) doc *jobs = bqmodel_jobs(s->model);
-    char begin[64];
+    char begin[JOB_BASE_SIZE];
     int n = 0;
     snprintf(begin, sizeof(begin), "bqfleet_cut_%s_%" PRId64 "_t", run, cut);
     for (size_t i = 0; i < doc_len(jobs); i++) {
