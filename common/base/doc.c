@@ -318,6 +318,11 @@ doc *doc_copy(const doc *d)
     return made(json_deep_copy(d));
 }
 
+doc *doc_copy_top(const doc *d)
+{
+    return made(json_copy((doc *)(uintptr_t)d));
+}
+
 bool doc_equal(const doc *a, const doc *b)
 {
     return json_equal(a, b) == 1;

@@ -48,6 +48,7 @@ doc *doc_set_int_text(doc *object, const char *key, int64_t value); /* as a stri
 doc *doc_set_bool(doc *object, const char *key, bool value);
 doc *doc_add(doc *array, doc *child);
 doc *doc_copy(const doc *);      /* deep */
+doc *doc_copy_top(const doc *);  /* its members are shared */
 bool doc_equal(const doc *, const doc *);
 
 /* Text the caller frees: one line, keys in the order they were set. */

@@ -44,7 +44,7 @@
 #define LIMIT_KILLS 2                     /* deaths of workers in a row, with nothing but the same item running, after which it has failed */
 #define LIMIT_MANIFEST_ITEMS 4000         /* items without rows that wait for a manifest of their own */
 #define LIMIT_GROUP_ITEMS 10000           /* items of one statement: with every second index its manifest still fits */
-#define LIMIT_GROUP_BYTES (2 * 1024 * 1024) /* bytes of a statement's items as parameters, but for one item more; a request takes 10 MB */
+#define LIMIT_GROUP_BYTES (1024 * 1024) /* bytes of a statement's items as parameters, but for one item more; a request takes 10 MB */
 #define LIMIT_GROUPS 4                    /* statements of one run at once in a worker: BigQuery takes 25 in 10 s on one table */
 #define LIMIT_BUFFER_LEAST (4 * UPLOAD_UNIT) /* bytes of rows held at once: the least --buffer */
 #define LIMIT_STREAMS 8                   /* loads at once whose rows are sent while they come, unless --streams says otherwise */

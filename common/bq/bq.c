@@ -165,5 +165,5 @@ doc *bq_job_resource(const struct bq *bq, const char *job_id, const char *locati
     if (location && *location)
         doc_set_str(reference, "location", location);
     doc *resource = doc_set(doc_object(), "jobReference", reference);
-    return doc_set(resource, "configuration", doc_copy(configuration));
+    return doc_set(resource, "configuration", doc_ref((doc *)(uintptr_t)configuration));
 }

@@ -35,7 +35,7 @@ struct bq_call *bq_dry_run(struct bq *bq, const doc *configuration, const char *
     doc *place = doc_set_str(doc_object(), "projectId", bq->project);
     if (location != NULL && location[0] != '\0')
         doc_set_str(place, "location", location);
-    doc *dry = doc_set_bool(doc_copy(configuration), "dryRun", true);
+    doc *dry = doc_set_bool(doc_copy_top(configuration), "dryRun", true);
     AUTO(doc_free_auto) doc *body = doc_set(doc_set(doc_object(), "jobReference", place), "configuration", dry);
     struct bq_call *call = bq_send_owned(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body}, answered, d, &hooks);
     buf_free(&path);

@@ -460,7 +460,7 @@ struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_jo
     j->cb = cb;
     j->arg = arg;
     j->timer = timer_new(bq->loop, waited, j);
-    j->configuration = j->only_gives_up ? doc_object() : doc_copy(spec->configuration);
+    j->configuration = j->only_gives_up ? doc_object() : doc_copy_top(spec->configuration); /* parameters may be large */
     doc *labels = doc_object();
     for (size_t i = 0; i < spec->label_count; i++)
         doc_set_str(labels, spec->labels[i].name, spec->labels[i].value);
