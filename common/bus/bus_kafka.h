@@ -172,8 +172,10 @@ struct bus_follow *kafka_follow(struct bus *, const char *topic, int32_t partiti
                                 void *arg, struct error *);
 void kafka_follow_stop(struct bus_follow *);
 void kafka_readers_free(struct bus_kafka *);
-/* The client that asks; NULL with an error. */
+/* Some client that reads; NULL with an error. */
 rd_kafka_t *kafka_reader_client(struct bus_kafka *, struct error *);
+/* One that follows nothing and never will; NULL with an error. */
+rd_kafka_t *kafka_asking_client(struct bus_kafka *, struct error *);
 
 /* Once the helper has stopped. */
 void kafka_asker_free(struct bus_kafka *);

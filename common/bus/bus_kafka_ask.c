@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-/* Questions: each one a job of the helper with the reader's client. */
+/* Questions: each one a job of the helper, with a client that follows nothing. */
 
 #define LOOK_AGAIN_MS 100 /* a topic made a moment ago has no leader yet */
 
@@ -43,7 +43,7 @@ static struct kafka_ask *ask_prepare(struct bus *b, void (*run)(struct kafka_job
     a->name = xstrdup(name);
     a->arg = arg;
     a->low = a->high = -1;
-    a->rk = kafka_reader_client(k, &a->err);
+    a->rk = kafka_asking_client(k, &a->err);
     a->failed = a->rk == NULL;
     LIST_INSERT_HEAD(&k->asks, a, link);
     return a;

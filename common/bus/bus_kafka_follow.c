@@ -12,6 +12,7 @@
 struct kafka_reader {
     struct kafka_handle handle;
     TAILQ_HEAD(, kafka_follow) follows;
+    bool asks;                   /* follows nothing */
     LIST_ENTRY(kafka_reader) link;
 };
 
@@ -164,6 +165,21 @@ rd_kafka_t *kafka_reader_client(struct bus_kafka *k, struct error *err)
     return r ? r->handle.rk : NULL;
 }
 
+/* Brokers answer a connection's requests in their order, so that a question behind a fetch waits for the whole of fetch.wait.max.ms. */
+rd_kafka_t *kafka_asking_client(struct bus_kafka *k, struct error *err)
+{
+    struct kafka_reader *r;
+    LIST_FOREACH(r, &k->readers, link)
+        if (r->asks || TAILQ_EMPTY(&r->follows))
+            break;
+    if (r == NULL)
+        r = reader_new(k, err);
+    if (r == NULL)
+        return NULL;
+    r->asks = true;
+    return r->handle.rk;
+}
+
 static bool reads(const struct kafka_reader *r, const char *topic, int32_t partition)
 {
     struct kafka_follow *f;
@@ -177,7 +193,7 @@ static struct kafka_reader *reader_for(struct bus_kafka *k, const char *topic, i
 {
     struct kafka_reader *r;
     LIST_FOREACH(r, &k->readers, link)
-        if (!reads(r, topic, partition))
+        if (!r->asks && !reads(r, topic, partition))
             return r;
     return reader_new(k, err);
 }
