@@ -183,6 +183,15 @@ static void on_read(void *arg)
         c->events.ready(c->arg);
 }
 
+/* Whoever waits for a message of its own need not wait for the end after it, which Kafka tells a whole fetch later. */
+static void on_run(void *arg, struct catalog_run *run)
+{
+    (void)run;
+    struct coordinator *c = arg;
+    if (catalog_watch_ready(c->watch) && c->events.ready)
+        c->events.ready(c->arg);
+}
+
 static void on_failed(void *arg, const struct error *err)
 {
     struct coordinator *c = arg;
@@ -191,7 +200,7 @@ static void on_failed(void *arg, const struct error *err)
 
 struct coordinator *coordinator_start(const struct coordinator_options *o, const struct coordinator_events *events, void *arg, struct error *err)
 {
-    static const struct catalog_watch_events watch = {.read = on_read, .failed = on_failed};
+    static const struct catalog_watch_events watch = {.changed = on_run, .read = on_read, .failed = on_failed};
     struct coordinator *c = xcalloc(1, sizeof(*c));
     c->o = *o;
     c->world = *o->world;

@@ -37,7 +37,7 @@ struct bq *bq_new_for(struct bq *bq, const char *project)
 {
     struct bq *made = bq_new(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
                                        .base_url = bq->base_url, .project = project});
-    made->root = bq->root ? bq->root : bq;
+    made->root = bq_root(bq);
     return made;
 }
 

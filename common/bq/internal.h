@@ -19,8 +19,11 @@ struct bq {
     char *base_url;  /* with a scheme, without a trailing slash */
     char *project;
     struct bq *root; /* NULL, or whose copy for another project this is: it is there for longer, and so has the requests that nobody waits for */
+    int64_t usual_load_ms; /* of the root: what loads took of late; 0: none has ended yet */
     struct bq_calls calls; /* all of them: bq_free ends those whose owners forgot them (cancellations) */
 };
+
+static inline struct bq *bq_root(struct bq *bq) { return bq->root ? bq->root : bq; }
 
 /* A call that owns its arg, for functions whose callers hold nothing but the call. more: looks at an answer first; when it returns true, having
  * called bq_call_redirect, the same call goes on with another request (pages). release: once, when the call ends or is cancelled. */

@@ -33,6 +33,7 @@ static const unsigned legal[STEP_COUNT] = {
 
 #define HOUR_MS INT64_C(3600000)
 #define POLL_FIRST_MS 250
+#define POLL_LEAST_MS 100
 #define POLL_LAST_MS 10000
 #define RESULTS_WAIT_MS 10000  /* the server's part of the long poll */
 #define RESULTS_TIMEOUT_MS 120000
@@ -57,7 +58,7 @@ struct bq_job {
     bool results_failed, read_again;
     bool running;                  /* as the service said last */
     int polls, missing, reinserts, parked;
-    int64_t results_at_ms;
+    int64_t results_at_ms, waits_since_ms; /* -1: this try is not waited for yet */
     char wait_text[64];            /* what is waited for, and until when */
     struct error why;              /* the failure that is being given up on, or waited for */
     bool only_gives_up;
@@ -128,13 +129,32 @@ static void waited(void *arg)
     enter(j, j->after_wait);
 }
 
+/* Of a load nothing can be awaited at the server. How long the last ones took says when it is worth asking. */
+static int64_t poll_delay_ms(struct bq_job *j)
+{
+    int64_t usual_ms = j->is_query ? 0 : bq_root(j->bq)->usual_load_ms, now_ms = loop_now_ms(j->bq->loop);
+    if (j->waits_since_ms < 0)
+        j->waits_since_ms = now_ms;
+    int64_t left_ms = usual_ms * 3 / 4 - (now_ms - j->waits_since_ms);
+    if (left_ms > 0)
+        return left_ms;
+    int64_t ms = usual_ms > 0 ? i64_max(usual_ms / 10, POLL_LEAST_MS) : POLL_FIRST_MS;
+    for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
+        ms += ms / 4;
+    j->polls++;
+    return i64_min(ms, POLL_LAST_MS);
+}
+
+static void note_load(struct bq *bq, const doc *job)
+{
+    int64_t ms = doc_int(job, "statistics.endTime", 0) - doc_int(job, "statistics.creationTime", INT64_MAX);
+    if (ms > 0)
+        bq->usual_load_ms = bq->usual_load_ms > 0 ? (3 * bq->usual_load_ms + ms) / 4 : ms;
+}
+
 static void wait_poll(struct bq_job *j, enum step then)
 {
-    int64_t ms = POLL_FIRST_MS;
-    for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
-        ms += ms / 2;
-    ms = i64_min(ms, POLL_LAST_MS);
-    j->polls++;
+    int64_t ms = poll_delay_ms(j);
     j->after_wait = then;
     enter(j, STEP_WAIT_POLL);
     timer_set(j->timer, (int64_t)((double)ms * (0.75 + rnd_real(j->bq->rnd) / 2) * (double)US_PER_MS)); /* so that a fleet does not poll in step */
@@ -168,6 +188,7 @@ static void set_try(struct bq_job *j, int k)
     j->k = k;
     j->ours = j->announced = j->running = j->results_failed = j->read_again = false;
     j->polls = j->missing = 0;
+    j->waits_since_ms = -1;
 }
 
 static bool is_give_up(const doc *job)
@@ -216,6 +237,8 @@ static void done(struct bq_job *j, const doc *job)
             j->read_again = true;
             enter(j, STEP_READ);
         } else {
+            if (!j->is_query)
+                note_load(bq_root(j->bq), job);
             finish(j, NULL, false, job);
         }
         return;

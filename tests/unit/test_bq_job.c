@@ -124,6 +124,26 @@ static void a_load_is_polled_from_pending_to_running_to_done(void **state)
     script_end(&s);
 }
 
+/* Of a load there is no long poll. The one before took a second, as BigQuery's own figures say. */
+static void a_load_is_asked_about_when_loads_use_to_end(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, LOADED), NULL}, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL},
+           {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
+    struct outcome first = {0}, second = {0};
+    start(&s, LOAD, &first);
+    script_run(&s, &first.over);
+    start(&s, LOAD, &second);
+    int64_t from = loop_now_ms(s.loop);
+    while (s.at < 3)
+        loop_step(s.loop, US_PER_S);
+    assert_in_range(loop_now_ms(s.loop) - from, 562, 940);
+    script_run(&s, &second.over);
+    assert_in_range(loop_now_ms(s.loop) - from, 562 + 75, 940 + 130);
+    assert_false(second.failed);
+    script_end(&s);
+}
+
 static void polls_of_a_long_load_grow_to_ten_seconds(void **state)
 {
     (void)state;
@@ -406,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_that_is_done_at_once_needs_one_request),
         cmocka_unit_test(a_load_is_polled_from_pending_to_running_to_done),
+        cmocka_unit_test(a_load_is_asked_about_when_loads_use_to_end),
         cmocka_unit_test(polls_of_a_long_load_grow_to_ten_seconds),
         cmocka_unit_test(a_query_waits_at_the_server_and_its_figures_come_from_the_job),
         cmocka_unit_test(a_lost_reply_is_repeated_and_its_conflict_read),
