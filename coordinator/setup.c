@@ -206,7 +206,7 @@ void setup_close(struct setup *u)
     if (u->world.bus != NULL)
         bus_free(u->world.bus);
     if (u->permits != NULL) /* what is held is given back, so that nobody has to wait for its lease */
-        loop_until(u->world.loop, permits_set_rest, u->permits, RELEASE_MS * US_PER_MS);
+        loop_until(u->world.loop, permits_set_given_back, u->permits, RELEASE_MS * US_PER_MS);
     permits_set_free(u->permits);
     if (u->world.bq != NULL)
         bq_free(u->world.bq);

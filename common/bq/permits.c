@@ -51,6 +51,12 @@ void permits_troubled(struct permits *p, const struct error *err)
 
 /* --- one permit statement ------------------------------------------------------------------------------------------------------------------- */
 
+static void on_inserted(void *arg, const char *job_id)
+{
+    (void)job_id;
+    ((struct permits *)arg)->inserted = true;
+}
+
 void permits_start(struct permits *p, enum permit_statement kind, const struct permit_change *change, const char *word, const char *token, int64_t seq,
                    int first_try, bq_job_cb *cb)
 {
@@ -63,7 +69,9 @@ void permits_start(struct permits *p, enum permit_statement kind, const struct p
     memcpy(p->digest, digest, 40);
     struct bq_label label = {"bqfleet_kind", "permit"};
     struct bq_job_spec spec = {.id_base = base, .location = p->o.location, .configuration = p->configuration, .labels = &label, .label_count = 1,
-                               .digest = p->digest, .first_try = first_try, .max_tries = first_try + LIMIT_TRIES};
+                               .digest = p->digest, .first_try = first_try, .max_tries = first_try + LIMIT_TRIES,
+                               .on_inserted = on_inserted};
+    p->inserted = false;
     p->job = bq_job_start(p->o.bq, &spec, cb, p);
 }
 
@@ -187,6 +195,11 @@ void permits_free(struct permits *p)
 bool permits_rest(const struct permits *p)
 {
     return p->step == REST && p->job == NULL && !p->held && TAILQ_EMPTY(&p->wishes);
+}
+
+bool permits_given_back(const struct permits *p)
+{
+    return permits_rest(p) || (p->step == RELEASE && p->inserted && TAILQ_EMPTY(&p->wishes));
 }
 
 void permits_watch(struct permits *p, void (*moved)(void *), void *arg)

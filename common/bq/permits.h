@@ -58,6 +58,8 @@ void permit_leave(struct permit_use *);
 
 /* Nothing is held, wanted or under way. */
 bool permits_rest(const struct permits *);
+/* Nothing is, but for a release that BigQuery has as a job: it needs nobody here any more. */
+bool permits_given_back(const struct permits *);
 /* moved(arg): permits_rest may have changed. */
 void permits_watch(struct permits *, void (*moved)(void *), void *arg);
 /* "" or what the oldest wish waits for: "a permit on shop.sales: held by worker a for job ..., until 12:00:05". Valid until the next call. */

@@ -60,6 +60,7 @@ struct permits {
     struct bq_call *call;
     struct permits_make *make;
     struct bq_job *job;           /* the one permit statement that is under way */
+    bool inserted;                /* BigQuery has it */
     doc *configuration;
     struct permit_rows rows;
     struct sight sights[PERMIT_SLOTS_MAX];

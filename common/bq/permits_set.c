@@ -56,14 +56,14 @@ struct permits *permits_set_get(struct permits_set *s, const struct bq_ref *tabl
     return e->permits;
 }
 
-bool permits_set_rest(void *set)
+bool permits_set_given_back(void *set)
 {
     const struct permits_set *s = set;
     const struct entry *e;
     if (s == NULL)
         return true;
     SLIST_FOREACH(e, &s->entries, link)
-        if (!permits_rest(e->permits))
+        if (!permits_given_back(e->permits))
             return false;
     return true;
 }

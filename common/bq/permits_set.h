@@ -10,7 +10,7 @@ struct permits_set *permits_set_new(struct bq *, struct rnd *, const char *holde
 void permits_set_free(struct permits_set *); /* NULL allowed */
 /* The target's, made when it is asked for first; the greatest number of slots that was asked for counts. */
 struct permits *permits_set_get(struct permits_set *, const struct bq_ref *table, const char *project, const char *location, int slots);
-/* All are at rest: nothing is held. */
-bool permits_set_rest(void *set);
+/* All of them: permits_given_back. */
+bool permits_set_given_back(void *set);
 
 #endif

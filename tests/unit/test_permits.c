@@ -146,6 +146,8 @@ static bool has_one(void *arg) { return ((struct client *)arg)->token[0] != '\0'
 static bool never(void *arg) { return arg == NULL; }
 static bool at_rest(void *arg) { return permits_rest(((struct client *)arg)->permits); }
 
+static bool given_back(void *arg) { return permits_given_back(((struct client *)arg)->permits); }
+
 #define UNTIL(s, cond, arg) assert_true(loop_until((s)->loop, cond, arg, INT64_C(7200) * US_PER_S))
 
 static void run_all(struct site *s, int each)
@@ -182,6 +184,23 @@ static void the_first_wish_makes_the_table_and_the_last_use_releases(void **stat
     assert_string_equal(doc_str(first, "job", "?"), "");
     assert_string_equal(doc_str(second, "holder", "?"), "");
     assert_int_equal(bqmodel_counters(s->model)->updates, 2); /* take, release */
+}
+
+/* A process that ends waits for no statement of its own that needs nothing more of it. */
+static void a_release_that_bigquery_has_needs_nobody_any_more(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    struct client *c = client(s);
+    run_all(s, 1);
+    UNTIL(s, given_back, c);
+    assert_false(permits_rest(c->permits));
+    AUTO(doc_free_auto) doc *held = row_of(s, 0);
+    assert_string_equal(doc_str(held, "holder", "?"), "client 1");
+    kill_client(c);
+    loop_until(s->loop, never, s, 3 * US_PER_S);
+    AUTO(doc_free_auto) doc *freed = row_of(s, 0);
+    assert_string_equal(doc_str(freed, "holder", "?"), "");
 }
 
 static void two_that_make_the_table_at_once_make_it_once(void **state)
@@ -376,6 +395,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_first_wish_makes_the_table_and_the_last_use_releases), TEST(two_that_make_the_table_at_once_make_it_once),
+        TEST(a_release_that_bigquery_has_needs_nobody_any_more), TEST(two_that_make_the_table_at_once_make_it_once),
         TEST(no_more_than_the_slots_work_at_once), TEST(one_process_uses_a_permit_for_several_statements),
         TEST(a_killed_holder_is_waited_for_no_longer_than_its_lease), TEST(a_holder_renews_for_as_long_as_it_works),
         TEST(who_takes_over_waits_for_the_job_that_the_row_names), TEST(a_lost_reply_to_a_take_is_settled),
