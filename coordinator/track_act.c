@@ -220,25 +220,49 @@ static int64_t decide_lost(struct track *t)
 
 /* --- consolidating -------------------------------------------------------------------------------------------------------------------------------- */
 
-static void on_consolidated(void *arg, const struct error *err)
+static void stop_consolidating(struct track *t, bool settled)
+{
+    letter_forget(t->outcome);
+    t->outcome = NULL;
+    consolidate_stop(t->consolidate, settled);
+    t->consolidate = NULL;
+}
+
+static void cannot_consolidate(struct track *t, const struct error *err)
+{
+    struct error copy = *err;
+    stop_consolidating(t, false);
+    t->again_us = loop_now_us(t->loop) + TROUBLE_AGAIN_MS * US_PER_MS;
+    snprintf(t->trouble, sizeof(t->trouble), "%.250s", copy.text);
+    error_prefix(&copy, "run %s: its rows are staged, but cannot be consolidated from here", t->record->run);
+    error_reason(&copy, "consolidate");
+    track_moved(t);
+    track_tell_trouble(t, &copy);
+}
+
+static void on_outcome_said(void *arg, int64_t offset, const struct error *err)
 {
     struct track *t = arg;
-    struct error copy = err ? *err : ERROR_INIT;
-    t->took_over = t->took_over || consolidate_took_over(t->consolidate);
-    consolidate_stop(t->consolidate, err == NULL);
-    t->consolidate = NULL;
-    if (err == NULL) {
-        t->again_us = INT64_MAX; /* the outcome is in the log and will be read */
-        t->trouble[0] = '\0';
-    } else {
-        t->again_us = loop_now_us(t->loop) + TROUBLE_AGAIN_MS * US_PER_MS;
-        snprintf(t->trouble, sizeof(t->trouble), "%.250s", copy.text);
-        error_prefix(&copy, "run %s: its rows are staged, but cannot be consolidated from here", t->record->run);
-        error_reason(&copy, "consolidate");
+    (void)offset;
+    t->outcome = NULL;
+    if (err != NULL) {
+        cannot_consolidate(t, err);
+        return;
     }
+    stop_consolidating(t, true);
+    t->again_us = INT64_MAX; /* it will be read */
+    t->trouble[0] = '\0';
     track_moved(t);
-    if (err != NULL)
-        track_tell_trouble(t, &copy);
+}
+
+static void on_consolidated(void *arg, struct log_msg *outcome, const struct error *err)
+{
+    struct track *t = arg;
+    t->took_over = t->took_over || consolidate_took_over(t->consolidate);
+    if (outcome != NULL)
+        t->outcome = outbox_log(t->o.outbox, t->record, outcome, on_outcome_said, t);
+    else
+        cannot_consolidate(t, err);
 }
 
 /* A run that replaces another one writes only after the older one's outcome: else the older's job might land on top of it. The same for one which that
@@ -277,8 +301,7 @@ static int64_t consolidate_next(struct track *t)
     const struct fold_cut *cut = fold_open_cut(t->fold);
     int64_t at = cut ? cut - t->fold->cuts : -1, now = loop_now_us(t->loop);
     if (at != t->cut_at) { /* settled by whomever, or a new one */
-        consolidate_stop(t->consolidate, true);
-        t->consolidate = NULL;
+        stop_consolidating(t, true);
         t->cut_at = at;
         t->again_us = 0;
     }
@@ -294,12 +317,12 @@ static int64_t consolidate_next(struct track *t)
     if (cut->shard >= 0) {
         struct error err;
         error_set(&err, ERR_FATAL, 0, "the run has a cut of a single shard, which only a later version can consolidate");
-        on_consolidated(t, &err);
+        cannot_consolidate(t, &err);
         return NO_HURRY_MS;
     }
     if (cut->last && !adopted_is_ready(t, cut))
         return NO_HURRY_MS;
-    struct consolidate_options o = {.world = &t->world, .outbox = t->o.outbox, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
+    struct consolidate_options o = {.world = &t->world, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
                                            .adopted_count = cut->last ? t->adopted_count : 0, .params_at_once = t->o.params_at_once},
                                     .shards_at_once = t->o.shards_at_once, .wait_ms = wait_of(t), .first_try = cut->number == 0 ? t->first_try : 0, .use = track_early_use(t, cut)};
     t->consolidate = consolidate_start(&o, on_consolidated, t);
@@ -402,7 +425,7 @@ void track_act_stop(struct track *t)
     for (int i = 0; i < LOGM_TYPES; i++)
         letter_forget(t->said[i].letter);
     ticket_forget(t->lost_ticket);
-    consolidate_stop(t->consolidate, false);
+    stop_consolidating(t, false);
     permit_end(t->early, false);
     letter_forget(t->copy);
     free(t->lost_offsets);

@@ -1,8 +1,8 @@
 #ifndef BQF_COORDINATOR_TRACK_INTERNAL_H
 #define BQF_COORDINATOR_TRACK_INTERNAL_H
 
+#include "common/fleet/consolidate.h"
 #include "coordinator/cleanup.h"
-#include "coordinator/consolidate.h"
 #include "coordinator/renew.h"
 #include "coordinator/track.h"
 
@@ -36,6 +36,7 @@ struct track {
     int64_t *lost_offsets; int32_t lost_partitions; size_t lost_at; /* what is committed; which of fold->ends is looked at */
     /* consolidation of fold->cuts[cut_at] */
     struct consolidate *consolidate;
+    struct letter *outcome;    /* its own, on its way */
     int64_t cut_at;
     int first_try;             /* of the first cut */
     int64_t again_us;          /* not before, after this process's own trouble; 0: at once */

@@ -1,6 +1,6 @@
-#include "coordinator/consolidate.h"
+#include "common/fleet/consolidate.h"
 #include "coordinator/probe.h"
-#include "coordinator/side.h"
+#include "common/fleet/side.h"
 #include "tests/unit/support_coord.h"
 
 /* One cut to its outcome, and what decides that outcome. */

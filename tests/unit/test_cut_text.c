@@ -1,4 +1,4 @@
-#include "coordinator/cut_text.h"
+#include "common/fleet/cut_text.h"
 
 #include <stdarg.h>
 #include <setjmp.h>

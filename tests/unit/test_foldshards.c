@@ -1,5 +1,5 @@
-#include "coordinator/consolidate.h"
-#include "coordinator/foldshards.h"
+#include "common/fleet/consolidate.h"
+#include "common/fleet/foldshards.h"
 #include "tests/unit/support_coord.h"
 
 /* Cuts with more shards than one statement reads. */
@@ -31,22 +31,31 @@ static void scene_close(struct scene *c)
 }
 
 /* One coordinator at the cut. */
-struct hand { struct consolidate *consolidate; bool done; struct error err; };
+struct hand { struct scene *scene; struct consolidate *consolidate; bool done; struct error err; };
 
-static void on_done(void *arg, const struct error *err)
+static void on_written(void *arg, int64_t offset, const struct error *err)
+{
+    (void)offset;
+    assert_null(err);
+    ((struct hand *)arg)->done = true;
+}
+
+static void on_done(void *arg, struct log_msg *outcome, const struct error *err)
 {
     struct hand *h = arg;
-    h->done = true;
     h->err = err ? *err : ERROR_INIT;
+    h->done = outcome == NULL;
+    if (outcome != NULL)
+        outbox_log(h->scene->s->outbox, h->scene->r, outcome, on_written, h);
 }
 
 static void hand_start(struct hand *h, struct scene *c, size_t at_once, int64_t wait_ms)
 {
     const struct fold *f = track_fold(c->looks.track);
-    *h = (struct hand){.done = false};
+    *h = (struct hand){.scene = c};
     const struct fold_cut *cut = f->cut_count > 0 ? &f->cuts[0] : NULL; /* open, or settled by another hand meanwhile */
     assert_non_null(cut);
-    struct consolidate_options o = {.world = &c->s->world, .outbox = c->s->outbox, .of = {.record = c->r, .fold = f, .cut = cut}, .wait_ms = wait_ms,
+    struct consolidate_options o = {.world = &c->s->world, .of = {.record = c->r, .fold = f, .cut = cut}, .wait_ms = wait_ms,
                                     .shards_at_once = at_once};
     h->consolidate = consolidate_start(&o, on_done, h);
 }
@@ -363,7 +372,7 @@ static void who_finds_the_cuts_job_does_not_fold(void **state)
 static void an_adopted_runs_shards_are_folded_apart(void **state)
 {
     struct scene c;
-    struct hand h = {.done = false};
+    struct hand h = {.scene = &c};
     struct stage *s = *state;
     struct process older;
     struct record *adopted = stage_record(s, "run-0", "batch");
@@ -375,7 +384,7 @@ static void an_adopted_runs_shards_are_folded_apart(void **state)
     scene_open(&c, s, 3); /* items 0 to 3 */
     const struct fold *f = track_fold(c.looks.track);
     const struct adopted of[] = {{.record = adopted, .fold = track_fold(older.track)}};
-    struct consolidate_options o = {.world = &s->world, .outbox = s->outbox, .shards_at_once = 4,
+    struct consolidate_options o = {.world = &s->world, .shards_at_once = 4,
                                     .of = {.record = c.r, .fold = f, .cut = &f->cuts[0], .adopted = of, .adopted_count = 1}};
     h.consolidate = consolidate_start(&o, on_done, &h);
     STAGE_WAIT(s, hand_done, &h);

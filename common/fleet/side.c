@@ -1,4 +1,4 @@
-#include "coordinator/side.h"
+#include "common/fleet/side.h"
 
 #include "common/base/log.h"
 

@@ -1,4 +1,4 @@
-#include "coordinator/cut_internal.h"
+#include "common/fleet/cut_internal.h"
 
 /* Which shards go together into a folded table, and the statement that does it. The groups follow the shards' order in the log, so every coordinator makes
  * the same ones; one that would make others (a later version, another limit) means other tables and other jobs, since both are named by their contents. */

@@ -1,8 +1,8 @@
-#ifndef BQF_COORDINATOR_FOLDSHARDS_H
-#define BQF_COORDINATOR_FOLDSHARDS_H
+#ifndef BQF_FLEET_FOLDSHARDS_H
+#define BQF_FLEET_FOLDSHARDS_H
 
+#include "common/fleet/cut_text.h"
 #include "common/fleet/world.h"
-#include "coordinator/cut_text.h"
 
 /*
  * Copies a cut's shards into the folded tables that its statement reads. Each has a name and a job id of its contents: however many coordinators fold,

@@ -1,27 +1,27 @@
-#ifndef BQF_COORDINATOR_CONSOLIDATE_H
-#define BQF_COORDINATOR_CONSOLIDATE_H
+#ifndef BQF_FLEET_CONSOLIDATE_H
+#define BQF_FLEET_CONSOLIDATE_H
 
 #include "common/bq/permits_set.h"
-#include "coordinator/cut_text.h"
-#include "coordinator/outbox.h"
+#include "common/fleet/cut_text.h"
+#include "common/fleet/world.h"
 
 /*
- * One cut of a run to its outcome: its accepted loads, minus the exclusions, to the target by one job with a deterministic id; then the
+ * One cut of a run to its outcome: its accepted loads, minus the exclusions, to the target by one job with a deterministic id. Whoever asked writes the
  * outcome into the log. Safe beside any number of others that do the same. Loop thread only.
  */
 struct consolidate;
 
 struct consolidate_options {
     const struct world *world;      /* its bq runs jobs in the record's project */
-    struct outbox *outbox;
     struct cut_of of;               /* an open one of the run; its record outlives it, the rest is read at the start only */
     int64_t wait_ms;                /* before the job is asked for: it is another's to insert */
     int first_try;                  /* tries before it are known to have failed */
     struct permit_use *use;         /* a permit that was asked for early for this cut; taken over; NULL: none */
     size_t shards_at_once;          /* shards in one statement; 0: LIMIT_SHARDS_PER_QUERY */
 };
-/* err NULL: an outcome was written. Otherwise this process cannot settle the cut, and nothing is decided. */
-typedef void consolidate_cb(void *arg, const struct error *err);
+/* The message for the run's log, valid during the call; consolidate_stop(.., true) once it is there. NULL: this process cannot settle the cut, and nothing is
+ * decided. */
+typedef void consolidate_cb(void *arg, struct log_msg *outcome, const struct error *err);
 /* The permits of the run's target, NULL: it writes without. */
 struct permits *consolidate_permits(const struct world *, const struct record *);
 struct consolidate *consolidate_start(const struct consolidate_options *, consolidate_cb *, void *arg);

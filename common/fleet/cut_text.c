@@ -1,4 +1,4 @@
-#include "coordinator/cut_internal.h"
+#include "common/fleet/cut_internal.h"
 
 struct cut_part cut_part(const struct cut_of *of, size_t i)
 {

@@ -1,5 +1,5 @@
-#ifndef BQF_COORDINATOR_CUT_TEXT_H
-#define BQF_COORDINATOR_CUT_TEXT_H
+#ifndef BQF_FLEET_CUT_TEXT_H
+#define BQF_FLEET_CUT_TEXT_H
 
 #include "common/fleet/record.h"
 

@@ -1,8 +1,8 @@
-#ifndef BQF_COORDINATOR_SIDE_H
-#define BQF_COORDINATOR_SIDE_H
+#ifndef BQF_FLEET_SIDE_H
+#define BQF_FLEET_SIDE_H
 
+#include "common/fleet/cut_text.h"
 #include "common/fleet/world.h"
-#include "coordinator/cut_text.h"
 
 /*
  * A cut with more loads or exclusions than parameters can carry has them in a table beside the shards, written by one load job with a

@@ -1,10 +1,10 @@
-#include "coordinator/consolidate.h"
+#include "common/fleet/consolidate.h"
 
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
-#include "coordinator/foldshards.h"
-#include "coordinator/side.h"
+#include "common/fleet/foldshards.h"
+#include "common/fleet/side.h"
 
 /*
  * Races, for two coordinators A and B at one cut:
@@ -20,7 +20,6 @@ enum step { STEP_WAIT, STEP_LOOK, STEP_FOLD, STEP_SIDE, STEP_PERMIT, STEP_JOB, S
 
 struct consolidate {
     struct world world;
-    struct outbox *outbox;
     const struct record *record;
     int64_t cut;
     bool last;
@@ -39,7 +38,6 @@ struct consolidate {
     bool undecided;          /* it may be at work, and this process could not find out */
     struct bq_call *call;
     struct bq_job *job;
-    struct letter *letter;
     struct timer *timer;
     char job_id[JOB_BASE_SIZE + 16], meaning[41];
     int64_t until_ms;        /* wall clock: so long it is left to another; 0: not at all */
@@ -56,7 +54,7 @@ enum { LOOK_EVERY_MS = 5000 };
 static void give_up_here(struct consolidate *c, const struct error *err)
 {
     struct error told = *err;
-    c->cb(c->arg, &told);
+    c->cb(c->arg, NULL, &told);
 }
 
 static void pause_after(struct consolidate *c, const struct error *err)
@@ -73,23 +71,12 @@ static void pause_after(struct consolidate *c, const struct error *err)
 
 /* --- the outcome -------------------------------------------------------------------------------------------------------------------------- */
 
-static void said(void *arg, int64_t offset, const struct error *err)
-{
-    struct consolidate *c = arg;
-    (void)offset;
-    c->letter = NULL;
-    if (err != NULL)
-        give_up_here(c, err);
-    else
-        c->cb(c->arg, NULL);
-}
-
 static void say(struct consolidate *c, struct log_msg *m)
 {
     m->type = LOGM_OUTCOME;
     m->cut = c->cut;
     c->step = STEP_SAY;
-    c->letter = outbox_log(c->outbox, c->record, m, said, c);
+    c->cb(c->arg, m, NULL);
 }
 
 static void say_failed(struct consolidate *c, const char *why)
@@ -336,7 +323,7 @@ struct permits *consolidate_permits(const struct world *w, const struct record *
 struct consolidate *consolidate_start(const struct consolidate_options *o, consolidate_cb *cb, void *arg)
 {
     struct consolidate *c = xcalloc(1, sizeof(*c));
-    *c = (struct consolidate){.world = *o->world, .outbox = o->outbox, .record = o->of.record, .cut = o->of.cut->number,
+    *c = (struct consolidate){.world = *o->world, .record = o->of.record, .cut = o->of.cut->number,
                               .last = o->of.cut->last, .first_try = o->first_try, .use = o->use, .cb = cb, .arg = arg};
     c->permits = consolidate_permits(o->world, c->record);
     record_meaning(c->record, c->meaning);
@@ -363,7 +350,6 @@ void consolidate_stop(struct consolidate *c, bool settled)
     side_stop(c->side);
     bq_call_cancel(c->call);
     bq_job_stop(c->job, false);
-    letter_forget(c->letter);
     timer_free(c->timer);
     cut_text_free(&c->text);
     free(c);

@@ -1,7 +1,7 @@
-#ifndef BQF_COORDINATOR_CUT_INTERNAL_H
-#define BQF_COORDINATOR_CUT_INTERNAL_H
+#ifndef BQF_FLEET_CUT_INTERNAL_H
+#define BQF_FLEET_CUT_INTERNAL_H
 
-#include "coordinator/cut_text.h"
+#include "common/fleet/cut_text.h"
 
 /* What the statements of a cut want, gathered from the folds. */
 struct cut_gathered {

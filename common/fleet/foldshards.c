@@ -1,4 +1,4 @@
-#include "coordinator/foldshards.h"
+#include "common/fleet/foldshards.h"
 
 /*
  * For each folded table: make it, then run its job. What can go wrong between coordinators A and B:
