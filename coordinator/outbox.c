@@ -3,6 +3,7 @@
 #include <sys/queue.h>
 
 #include "common/base/log.h"
+#include "common/base/spares.h"
 
 enum letter_state { LETTER_WAITING, LETTER_OUT, LETTER_REFUSED };
 
@@ -18,6 +19,7 @@ struct letter {
     const char *type;
     int32_t partition;
     bool tombstone;
+    size_t size;               /* of all of it */
     size_t key_len, value_len;
     char *topic, *run, *key, *value; /* into bytes, behind the sender's room */
     _Alignas(max_align_t) char bytes[];
@@ -32,6 +34,7 @@ struct outbox {
     struct letters lists[3];   /* by state */
     LIST_HEAD(, ticket) tickets;
     int64_t count;
+    struct spares spares;      /* memory of letters */
     struct timer *timer;
     int64_t armed_us;          /* when it is due, while it is set */
     bool stopped;
@@ -82,11 +85,16 @@ static void take_out(struct letter *l)
     l->box->count--;
 }
 
+static void forget(struct letter *l)
+{
+    free(l->error);
+    spares_give(&l->box->spares, l, l->size);
+}
+
 static void letter_free(struct letter *l)
 {
     take_out(l);
-    free(l->error);
-    free(l);
+    forget(l);
 }
 
 /* The one setter of a letter's state; it goes to the end of its list. */
@@ -120,6 +128,7 @@ void outbox_free(struct outbox *b)
         LIST_REMOVE(t, link);
         free(t);
     }
+    spares_free(&b->spares);
     free(b->by);
     free(b);
 }
@@ -128,11 +137,10 @@ void outbox_free(struct outbox *b)
 
 static void answer(struct letter *l, int64_t offset, const struct error *err)
 {
-    take_out(l); /* the callback may end the outbox */
+    take_out(l); /* the callback may stop the outbox */
     if (l->cb)
         l->cb(l->arg, offset, err);
-    free(l->error);
-    free(l);
+    forget(l);
 }
 
 static void wait_and_repeat(struct letter *l, const struct error *err)
@@ -243,8 +251,9 @@ struct letter *outbox_send(struct outbox *b, const struct letter_out *out, lette
 {
     assert(!b->stopped);
     size_t topic = strlen(out->topic), run = out->run ? strlen(out->run) : 0;
-    struct letter *l = xmalloc(sizeof(*l) + out->room + topic + run + out->key_len + out->value_len + 4);
-    *l = (struct letter){.box = b, .cb = cb, .arg = out->room > 0 ? l->bytes : arg, .type = out->type, .partition = out->partition, .tombstone = out->value == NULL,
+    size_t size = sizeof(struct letter) + out->room + topic + run + out->key_len + out->value_len + 4;
+    struct letter *l = spares_take(&b->spares, size);
+    *l = (struct letter){.box = b, .size = size, .cb = cb, .arg = out->room > 0 ? l->bytes : arg, .type = out->type, .partition = out->partition, .tombstone = out->value == NULL,
                          .key_len = out->key_len, .value_len = out->value_len};
     char *at = l->bytes + out->room;
     l->topic = put(&at, out->topic, topic);

@@ -5,6 +5,7 @@
 
 #include "common/base/log.h"
 #include "common/base/rows.h"
+#include "common/base/spares.h"
 #include "common/fleet/catalog.h"
 #include "worker/itemmap.h"
 #include "worker/worker.h"
@@ -107,6 +108,7 @@ struct worker {
     char results[TOPIC_SIZE], dead[TOPIC_SIZE], workers[TOPIC_SIZE];
     struct run_list runs;
     struct item_list items;         /* all, in order of arrival */
+    struct spares spares;           /* memory of items */
     int64_t unfinished;             /* deliveries aside: items, and messages on their way to `dead` */
     int64_t taken_bytes;            /* of their keys and payloads */
     int64_t in_flight;              /* items with handlers */

@@ -13,9 +13,14 @@ static const unsigned legal[ITEM_STATES] = { /* bits of the states that may foll
     [ITEM_HELD] = 0,
 };
 
+static size_t item_size(size_t key_len, size_t payload_len)
+{
+    return sizeof(struct item) + key_len + payload_len + 2;
+}
+
 struct item *item_new(struct worker *w, int64_t index, const char *key, size_t key_len, const char *payload, size_t payload_len)
 {
-    struct item *i = xmalloc(sizeof(*i) + key_len + payload_len + 2);
+    struct item *i = spares_take(&w->spares, item_size(key_len, payload_len));
     memset(i, 0, sizeof(*i));
     i->worker = w;
     i->index = index;
@@ -109,7 +114,7 @@ static void forget(struct item *i)
     w->taken_bytes -= (int64_t)(i->key_len + i->payload_len);
     buf_free(&i->rows);
     free(i->text);
-    free(i);
+    spares_give(&w->spares, i, item_size(i->key_len, i->payload_len));
 }
 
 /* An acknowledged manifest marks every delivery of an item, whatever assignment it came with:

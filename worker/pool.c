@@ -18,7 +18,8 @@ struct pool {
     int64_t lived_ms;        /* how long the last one that failed lived */
     int64_t start_us;        /* no start before */
     struct timer *again;     /* then, or when a child has passed its probation */
-    struct timer *idle;
+    struct timer *idle;      /* set while a child is, or was lately, without work */
+    bool used;               /* since it was set: the timer is not moved with every item */
     char trouble[200];
 };
 
@@ -95,6 +96,11 @@ static void close_one(struct pool *p, struct handler *h)
 static void close_idle(void *arg)
 {
     struct pool *p = arg;
+    if (p->used) {
+        p->used = false;
+        timer_set(p->idle, WAIT_HANDLER_IDLE * US_PER_MS);
+        return;
+    }
     struct handler *h;
     while ((h = TAILQ_FIRST(&p->room)) != NULL && h->busy == 0)
         close_one(p, h);
@@ -233,7 +239,7 @@ static struct handler *give(struct pool *p, struct handler *h)
         TAILQ_INSERT_TAIL(&p->full, h, link);
     else
         TAILQ_INSERT_TAIL(&p->room, h, link);
-    timer_stop(p->idle);
+    p->used = true;
     return h;
 }
 
@@ -315,8 +321,10 @@ void pool_released(struct handler *h)
         TAILQ_INSERT_HEAD(&p->room, h, link);
     else
         TAILQ_INSERT_TAIL(&p->room, h, link);
-    if (h->busy == 0 && !timer_is_set(p->idle))
+    if (h->busy == 0 && !timer_is_set(p->idle)) {
+        p->used = false;
         timer_set(p->idle, WAIT_HANDLER_IDLE * US_PER_MS);
+    }
 }
 
 void pool_proved(struct handler *h)

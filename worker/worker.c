@@ -74,6 +74,7 @@ void worker_free(struct worker *w)
     posts_free(w->posts);
     timer_free(w->failure);
     assert(TAILQ_EMPTY(&w->items) && w->held == 0 && w->places == 0 && w->in_flight == 0);
+    spares_free(&w->spares);
     free(w);
 }
 

@@ -9,6 +9,9 @@
 #define LIMIT_FAILURE_TEXT 512     /* bytes of an item's error in a manifest */
 #define LIMIT_DEAD_TEXT 65536      /* bytes of an item's error in the dead topic */
 
+/* Memory */
+#define LIMIT_SPARES (2 * 1024 * 1024) /* bytes of small objects that are kept for the next ones, in one place that makes them */
+
 /* Messages on the bus */
 #define LIMIT_PAYLOAD (900 * 1024) /* bytes of an item's payload: below Kafka's usual 1 MB message limit */
 #define LIMIT_MANIFEST (256 * 1024)/* bytes of a manifest */

@@ -14,17 +14,19 @@ static int oversize(struct error *err, const char *what, size_t len, size_t max)
     return -1;
 }
 
-/* Appends the payload compressed, with its plain length before it, when that is smaller. */
-static bool add_compressed(struct buf *out, const char *payload, size_t len)
+static char *put(char *at, const void *p, size_t n)
 {
-    size_t bound = ZSTD_compressBound(len);
-    AUTO(free_ptr) void *packed = xmalloc(bound);
-    size_t n = ZSTD_compress(packed, bound, payload, len, 1);
-    if (ZSTD_isError(n) || n + 5 >= len)
-        return false;
-    wire_varint(out, len);
-    buf_xadd(out, packed, n);
-    return true;
+    if (n > 0)
+        memcpy(at, p, n);
+    return at + n;
+}
+
+/* The payload compressed, with its plain length before it, when that is smaller: then its end, else NULL. There is room for the plain one. */
+static char *compress(char *at, const char *payload, size_t len)
+{
+    char *from = wire_write_varint(at, len);
+    size_t n = ZSTD_compress(from, len - (size_t)(from - at), payload, len, 1);
+    return ZSTD_isError(n) ? NULL : from + n; /* an error: it does not fit */
 }
 
 int envelope_encode(const struct envelope *e, struct buf *out, struct error *err)
@@ -34,22 +36,24 @@ int envelope_encode(const struct envelope *e, struct buf *out, struct error *err
         return oversize(err, "key", e->key_len, LIMIT_KEY);
     if (e->payload_len > LIMIT_PAYLOAD)
         return oversize(err, "payload", e->payload_len, LIMIT_PAYLOAD);
-    size_t room = 2 + 10 + 1 + e->run_len + 5 + e->key_len + 5 + e->payload_len;
-    if (buf_reserve(out, room) == NULL)
+    size_t room = 2 + WIRE_VARINT_MAX + 1 + e->run_len + WIRE_VARINT_MAX + e->key_len + WIRE_VARINT_MAX + e->payload_len;
+    char *at = buf_reserve(out, room);
+    if (at == NULL)
         return oversize(err, "envelope", room, out->max);
-    size_t start = out->len;
-    const char head[2] = {ENVELOPE_VERSION, 0};
-    buf_xadd(out, head, 2);
-    wire_varint(out, (uint64_t)e->item);
-    const char run_len = (char)e->run_len;
-    buf_xadd(out, &run_len, 1);
-    buf_xadd(out, e->run, e->run_len);
-    wire_varint(out, e->key_len);
-    buf_xadd(out, e->key, e->key_len);
-    if (e->payload_len >= COMPRESS_FROM && add_compressed(out, e->payload, e->payload_len))
-        out->data[start + 1] = FLAG_ZSTD;
-    else
-        buf_xadd(out, e->payload, e->payload_len);
+    *at++ = ENVELOPE_VERSION;
+    char *flags = at++;
+    *flags = 0;
+    at = wire_write_varint(at, (uint64_t)e->item);
+    *at++ = (char)e->run_len;
+    at = put(at, e->run, e->run_len);
+    at = wire_write_varint(at, e->key_len);
+    at = put(at, e->key, e->key_len);
+    char *packed = e->payload_len >= COMPRESS_FROM ? compress(at, e->payload, e->payload_len) : NULL;
+    if (packed != NULL)
+        *flags = FLAG_ZSTD;
+    at = packed ? packed : put(at, e->payload, e->payload_len);
+    *at = '\0';
+    out->len = (size_t)(at - out->data);
     return 0;
 }
 

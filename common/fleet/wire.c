@@ -12,14 +12,8 @@ int64_t wire_unzigzag(uint64_t v)
 
 void wire_varint(struct buf *b, uint64_t v)
 {
-    unsigned char out[10];
-    size_t n = 0;
-    while (v >= 0x80) {
-        out[n++] = (unsigned char)(v | 0x80);
-        v >>= 7;
-    }
-    out[n++] = (unsigned char)v;
-    buf_xadd(b, out, n);
+    char out[WIRE_VARINT_MAX];
+    buf_xadd(b, out, (size_t)(wire_write_varint(out, v) - out));
 }
 
 void wire_put_int(struct buf *b, unsigned field, int64_t value)

@@ -5,6 +5,15 @@
 
 /* Fields as protobuf writes them: varint tag (field << 3 | 0 varint, 2 bytes), so that a reader skips what it does not know. */
 void wire_varint(struct buf *, uint64_t);
+/* The same into memory that has room; returns its end. */
+#define WIRE_VARINT_MAX 10 /* bytes */
+static inline char *wire_write_varint(char *at, uint64_t v)
+{
+    for (; v >= 0x80; v >>= 7)
+        *at++ = (char)(v | 0x80);
+    *at++ = (char)v;
+    return at;
+}
 void wire_put_int(struct buf *, unsigned field, int64_t value);   /* zigzag */
 void wire_put_bytes(struct buf *, unsigned field, const void *p, size_t n);
 void wire_put_str(struct buf *, unsigned field, const char *s);   /* left out when NULL or "" */

@@ -17,7 +17,7 @@ struct loop *loop_new_virtual(int64_t wall_us_at_start);
 void loop_free(struct loop *);
 
 int64_t loop_now_us(struct loop *);  /* monotonic, microseconds; cached for one turn of the loop */
-int64_t loop_wall_us(struct loop *); /* microseconds since 1970-01-01 UTC */
+int64_t loop_wall_us(struct loop *); /* microseconds since 1970-01-01 UTC; likewise */
 /* Works for so long, doing nothing: a callback that is slow. Virtual: that much time passes. */
 void loop_spend(struct loop *, int64_t us);
 static inline int64_t loop_now_ms(struct loop *l) { return loop_now_us(l) / US_PER_MS; }

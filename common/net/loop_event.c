@@ -14,7 +14,8 @@ struct loop_event {
     struct loop loop;
     struct event *wake; /* ends a turn that has a limit */
     int64_t now_us;     /* valid for the callbacks of one turn: the wait is over when the first of them asks */
-    bool now_valid, dispatching;
+    int64_t wall_us; /* likewise */
+    bool now_valid, wall_valid, dispatching;
     bool woken; /* by `wake`: nothing else ended the wait */
 };
 
@@ -57,8 +58,11 @@ static int64_t event_now_us(struct loop *l)
 
 static int64_t event_wall_us(struct loop *l)
 {
-    (void)l;
-    return clock_us(CLOCK_REALTIME);
+    struct loop_event *e = of(l);
+    if (!e->dispatching || !e->wall_valid)
+        e->wall_us = clock_us(CLOCK_REALTIME);
+    e->wall_valid = true;
+    return e->wall_us;
 }
 
 static void event_spend(struct loop *l, int64_t us)
@@ -98,7 +102,7 @@ static enum turn event_turn(struct loop *l, int64_t max_wait_us)
         struct timeval tv = timeval_of(max_wait_us);
         must(event_add(e->wake, &tv), "event_add");
     }
-    e->now_valid = e->woken = false;
+    e->now_valid = e->wall_valid = e->woken = false;
     e->dispatching = true;
     int rc = event_base_loop(l->base, max_wait_us == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
     e->dispatching = false;
