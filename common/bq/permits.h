@@ -80,6 +80,7 @@ struct permit_row {
     int slot;
     char holder[160], token[40], job[PERMIT_JOBS], purpose[160];
     int64_t expires_us;        /* 0: released */
+    int64_t released_us;       /* when; 0: not known, or never used */
 };
 #define PERMIT_SLOTS_MAX 64
 struct permit_rows {

@@ -47,7 +47,7 @@ static const char *const changes[] = {
     [PERMIT_TAKE] = "holder = @holder, token = @token, " UNTIL ", job = IF(job = '', @job, job), purpose = @purpose\n"
                     "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()",
     [PERMIT_KEEP] = UNTIL ", job = @job, purpose = @purpose\nWHERE slot = @slot AND token = @token",
-    [PERMIT_RELEASE] = "expires = TIMESTAMP_SECONDS(0), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
+    [PERMIT_RELEASE] = "expires = CURRENT_TIMESTAMP(), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
     [PERMIT_FREE] = "expires = TIMESTAMP_SECONDS(0), token = @token\nWHERE slot = @slot AND token = @seen_token",
 };
 

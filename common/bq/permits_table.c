@@ -27,6 +27,10 @@ static void take_row(const doc *row, struct permit_rows *rows)
     snprintf(r.token, sizeof(r.token), "%s", cell(row, 2));
     snprintf(r.job, sizeof(r.job), "%s", cell(row, 4));
     snprintf(r.purpose, sizeof(r.purpose), "%s", cell(row, 5));
+    if (r.holder[0] == '\0') { /* its lease ended with its release */
+        r.released_us = r.expires_us;
+        r.expires_us = 0;
+    }
     size_t at = rows->count++;
     for (; at > 0 && rows->v[at - 1].slot > r.slot; at--)
         rows->v[at] = rows->v[at - 1];

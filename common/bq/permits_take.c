@@ -101,12 +101,14 @@ static const struct permit_row *pick(const struct permits *p)
     return picked;
 }
 
-/* How long a free row is left to others: none at all where nobody else was seen, or for a wish that has waited longer than wishes do here. */
+/* How long a free row is left to others: not at all where nobody else was seen, nor where it has been free for so long that nobody can be waiting; less for
+ * a wish that has waited longer than wishes do here. */
 static int64_t courtesy_ms(const struct permits *p, const struct permit_row *row)
 {
     bool others = strcmp(row->token, p->last_token) != 0 && strncmp(row->token, "new", 3) != 0;
-    int64_t enough_ms = p->typical_ms;
-    return others ? COURTESY_MS * i64_max(enough_ms - waited_ms(p), 0) / enough_ms : 0;
+    int64_t now_ms = p->rows.server_ms > 0 ? p->rows.server_ms : loop_wall_ms(p->loop), since_ms = i64_max(row->released_us, row->expires_us) / US_PER_MS;
+    int64_t left_ms = COURTESY_MS - (since_ms > 0 ? i64_max(now_ms - since_ms, 0) : 0), enough_ms = p->typical_ms;
+    return others ? i64_max(left_ms, 0) * i64_max(enough_ms - waited_ms(p), 0) / enough_ms : 0;
 }
 
 /* A statement's answer was lost, and its job could not be asked: the row says whether it is ours. */

@@ -11,7 +11,7 @@ static const char *const changes[] = {
                     "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()"),
     [UPDATE_KEEP] = ("expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), job = @job, purpose = @purpose\n"
                     "WHERE slot = @slot AND token = @token"),
-    [UPDATE_RELEASE] = "expires = TIMESTAMP_SECONDS(0), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
+    [UPDATE_RELEASE] = "expires = CURRENT_TIMESTAMP(), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
     [UPDATE_FREE] = "expires = TIMESTAMP_SECONDS(0), token = @token\nWHERE slot = @slot AND token = @seen_token",
 };
 
@@ -73,7 +73,8 @@ static struct row *changed(struct run *r, enum update_kind kind, const struct up
     char until[32];
     bool lease = kind == UPDATE_TAKE || kind == UPDATE_KEEP;
     (void)r;
-    snprintf(until, sizeof(until), "%" PRId64, lease ? now_us + (int64_t)strtoll(u->lease_ms, NULL, 10) * US_PER_MS : INT64_C(0));
+    int64_t expires_us = kind == UPDATE_FREE ? 0 : lease ? now_us + (int64_t)strtoll(u->lease_ms, NULL, 10) * US_PER_MS : now_us;
+    snprintf(until, sizeof(until), "%" PRId64, expires_us);
     set(&cells[column[EXPIRES]], until);
     if (kind == UPDATE_TAKE || kind == UPDATE_FREE)
         set(&cells[column[TOKEN]], u->token);

@@ -203,6 +203,22 @@ static void a_release_that_bigquery_has_needs_nobody_any_more(void **state)
     assert_string_equal(doc_str(freed, "holder", "?"), "");
 }
 
+/* A process of its own for each run: nobody waits for the one that was here an hour ago. */
+static void a_permit_that_was_free_for_long_is_taken_at_once(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    struct client *first = client(s);
+    run_all(s, 1);
+    UNTIL(s, at_rest, first);
+    loop_until(s->loop, never, s, 3600 * US_PER_S);
+    struct client *second = client(s);
+    second->left = 1;
+    want(second);
+    UNTIL(s, all_done, s);
+    assert_true(second->longest_us < 3 * US_PER_S); /* a look at the rows, the UPDATE */
+}
+
 static void two_that_make_the_table_at_once_make_it_once(void **state)
 {
     struct site *s = *state;
@@ -395,7 +411,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(the_first_wish_makes_the_table_and_the_last_use_releases), TEST(two_that_make_the_table_at_once_make_it_once),
-        TEST(a_release_that_bigquery_has_needs_nobody_any_more), TEST(two_that_make_the_table_at_once_make_it_once),
+        TEST(a_release_that_bigquery_has_needs_nobody_any_more),
+        TEST(a_permit_that_was_free_for_long_is_taken_at_once), TEST(two_that_make_the_table_at_once_make_it_once),
         TEST(no_more_than_the_slots_work_at_once), TEST(one_process_uses_a_permit_for_several_statements),
         TEST(a_killed_holder_is_waited_for_no_longer_than_its_lease), TEST(a_holder_renews_for_as_long_as_it_works),
         TEST(who_takes_over_waits_for_the_job_that_the_row_names), TEST(a_lost_reply_to_a_take_is_settled),
