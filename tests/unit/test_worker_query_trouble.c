@@ -127,6 +127,24 @@ static void replies_that_are_lost_double_nothing(void **state)
     kit_close(&k);
 }
 
+/* For longer than a request is repeated: nobody knows whether it ran, so it is asked for under the same id. */
+static void answers_that_are_lost_for_long_double_nothing(void **state)
+{
+    (void)state;
+    struct kit k;
+    query_open(&k, NUMBERS, 100);
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "bqfleet_query", .kind = BQMODEL_LOSE_REPLY, .times = -1});
+    query_begin(&k, 50);
+    assert_true(kit_wait(&k, waits_visibly, 3600));
+    assert_int_equal(kit_committed(&k), 0);
+    bqmodel_clear_faults(k.model);
+    assert_true(kit_wait(&k, all_done, 600));
+    assert_int_equal(query_jobs(&k, "bqfleet_query"), 1);
+    assert_int_equal(kit_rows(&k), 50);
+    query_assert_numbers(&k, 50);
+    kit_close(&k);
+}
+
 static void a_statement_that_fails_for_a_while_is_tried_under_the_next_id(void **state)
 {
     (void)state;
@@ -403,6 +421,7 @@ int main(void)
         cmocka_unit_test(a_refused_permission_stops_the_run),
         cmocka_unit_test(a_statement_that_is_wrong_later_stops_the_run),
         cmocka_unit_test(replies_that_are_lost_double_nothing),
+        cmocka_unit_test(answers_that_are_lost_for_long_double_nothing),
         cmocka_unit_test(a_statement_that_fails_for_a_while_is_tried_under_the_next_id),
         cmocka_unit_test(a_quota_is_waited_for_visibly),
         cmocka_unit_test(a_dry_run_that_gets_no_answer_is_made_again),
