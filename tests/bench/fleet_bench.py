@@ -23,9 +23,9 @@ def make_items(folder, count, name="items.ndjson"):
     return path
 
 
-def model(folder):
+def model(folder, *options):
     """The model of BigQuery: the fleet asks it for the target's schema, and for nothing else when items have no rows."""
-    program = Program([bench.BIN / "tests" / "bqmodel-server"], environment("model", folder), folder, "bqmodel")
+    program = Program([bench.BIN / "tests" / "bqmodel-server", *options], environment("model", folder), folder, "bqmodel")
     program.wait_for_text("listening on ", 30)
     bq = BigQuery(re.search(r"listening on (\S+)", program.out)[1])
     bq.program = program
