@@ -48,6 +48,7 @@ def serve(rows_of, start=None):
         if b"\n" not in chunk:
             continue
         *lines, rest = b"".join(pieces).split(b"\n")
+        lines = [line for line in lines if line]
         pieces, answers, since = [rest], [], time.monotonic()
         for left, line in zip(range(len(lines) - 1, -1, -1), lines):
             message = json.loads(line)
