@@ -196,8 +196,8 @@ def test_a_storm_of_crashes_fails_only_its_culprits(embedded):
 @pytest.mark.parametrize("window", [1, 8])
 def test_a_child_that_leaks_until_it_is_killed_fails_nobody(embedded, window):
     create_target(embedded)
-    items = make_items(120)
-    leak = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\nrows_of.kept = getattr(rows_of, 'kept', []) + [bytearray(60 << 20)]"
+    items = make_items(60)
+    leak = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\nrows_of.kept = getattr(rows_of, 'kept', []) + [bytearray(90 << 20)]"
     body = handler_body(extra=f"try:\n    " + leak.replace("\n", "\n    ") + "\nexcept MemoryError:\n    os.kill(os.getpid(), 9)")
     spec = batch(embedded, items, handlers={"work": {"exec": embedded.handler(body), "window": window}}, job={"attempts": 1})
     done = embedded.bqfleet("run", spec, "--parallel", "8", "--output", "json", timeout=120)
@@ -207,7 +207,7 @@ def test_a_child_that_leaks_until_it_is_killed_fails_nobody(embedded, window):
 
 def test_a_command_that_is_killed_fails_its_item_alone(embedded):
     create_target(embedded)
-    items = make_items(40)
+    items = make_items(20)
     script = embedded.write("command.py", "import json, os, sys\npayload = json.load(sys.stdin)\n"
                             "if payload['n'] == 5:\n    print('five is poison', file=sys.stderr, flush=True)\n    os.kill(os.getpid(), 9)\n"
                             "for part in range(2):\n    print(json.dumps({'k': payload['k'], 'part': part, 'v': payload['n'] * 10 + part, "
