@@ -20,6 +20,8 @@ static const struct command commands[] = {
     {"redrive", "RUN", "Run a run's failed items again, in a run of their own; one that is held is completed by it.", WHO_REDRIVE | WHO_FLEET | WHO_BIGQUERY,
      1, 1, command_redrive},
     {"serve", "", "Coordinate the runs of a fleet until told to stop; as many as wanted.", WHO_SERVE | WHO_FLEET | WHO_BIGQUERY, 0, 0, command_serve},
+    {"permits", "init|list|watch|free TABLE [SLOT]", "Who may change a table just now: make, show, follow, take back permits.", WHO_PERMITS | WHO_BIGQUERY, 2, 3,
+     command_permits},
     {"topics", "create|check", "Create a fleet's topics, or say what is wrong with them.", WHO_TOPICS | WHO_FLEET, 1, 1, command_topics},
     {"config", "show|check", "Show every setting and where it comes from, or only check them.", WHO_ALL, 1, 1, command_config},
     {"version", "", "Print the version.", WHO_INIT, 0, 0, command_version},

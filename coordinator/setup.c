@@ -175,7 +175,7 @@ static int open_bigquery(struct setup *u, const struct command_env *env, const s
     char machine[128] = "", holder[160];
     gethostname(machine, sizeof(machine) - 1);
     snprintf(holder, sizeof(holder), "coordinator %s:%ld", machine, (long)getpid());
-    u->world.permits = u->permits = permits_set_new(u->world.bq, u->world.rnd, holder);
+    u->world.permits = u->permits = permits_set_new(u->world.bq, u->world.rnd, holder, s->lease_ms);
     return await_bigquery(u, project, s->wait_ms, err);
 }
 

@@ -13,13 +13,14 @@ struct permits_set {
     struct bq *bq;
     struct rnd *rnd;
     char *holder;
+    int64_t lease_ms;
     SLIST_HEAD(, entry) entries;
 };
 
-struct permits_set *permits_set_new(struct bq *bq, struct rnd *rnd, const char *holder)
+struct permits_set *permits_set_new(struct bq *bq, struct rnd *rnd, const char *holder, int64_t lease_ms)
 {
     struct permits_set *s = xcalloc(1, sizeof(*s));
-    *s = (struct permits_set){.bq = bq, .rnd = rnd, .holder = xstrdup(holder)};
+    *s = (struct permits_set){.bq = bq, .rnd = rnd, .holder = xstrdup(holder), .lease_ms = lease_ms};
     return s;
 }
 
@@ -51,7 +52,7 @@ struct permits *permits_set_get(struct permits_set *s, const struct bq_ref *tabl
     e->table = *table;
     e->bq = bq_new_for(s->bq, project);
     e->permits = permits_new(&(struct permits_options){.bq = e->bq, .rnd = s->rnd, .table = *table, .location = location, .holder = s->holder,
-                                                       .slots = slots});
+                                                       .slots = slots, .lease_ms = s->lease_ms});
     SLIST_INSERT_HEAD(&s->entries, e, link);
     return e->permits;
 }

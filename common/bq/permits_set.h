@@ -6,7 +6,7 @@
 /* The permits of one process: one struct permits for each target, shared by all of its runs. Loop thread only. */
 struct permits_set;
 /* holder: for people. The client is the one whose credentials and address are used; the project of the statements is each caller's. */
-struct permits_set *permits_set_new(struct bq *, struct rnd *, const char *holder);
+struct permits_set *permits_set_new(struct bq *, struct rnd *, const char *holder, int64_t lease_ms);
 void permits_set_free(struct permits_set *); /* NULL allowed */
 /* The target's, made when it is asked for first; the greatest number of slots that was asked for counts. */
 struct permits *permits_set_get(struct permits_set *, const struct bq_ref *table, const char *project, const char *location, int slots);

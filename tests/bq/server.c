@@ -68,7 +68,11 @@ static void control_table(struct exchange *x, const doc *d)
     }
     model_dataset_add(m, ref.project, ref.dataset);
     struct mtable *t = model_table(m, &ref);
-    if (t == NULL && (t = model_table_add(m, &ref, d, &err)) == NULL) {
+    AUTO(doc_free_auto) doc *resource = doc_object();
+    for (void *it = doc_first(d); it; it = doc_next(d, it))
+        if (strcmp(doc_key(it), "ref") != 0 && strcmp(doc_key(it), "rows") != 0)
+            doc_set(resource, doc_key(it), doc_copy(doc_value(it)));
+    if (t == NULL && (t = model_table_add(m, &ref, resource, &err)) == NULL) {
         reply_error(x, 400, "invalid", "%s", err.text);
         return;
     }
@@ -98,6 +102,7 @@ static doc *counters_doc(const struct bqmodel *m)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         doc_set_int(out, rows[i].name, rows[i].value);
     doc_set(out, "unknown_statement", m->unknown ? doc_string(m->unknown) : doc_null());
+    doc_set(out, "violation", m->violation ? doc_string(m->violation) : doc_null());
     const struct mjob *j;
     TAILQ_FOREACH(j, &m->jobs, link)
     {
@@ -105,6 +110,8 @@ static doc *counters_doc(const struct bqmodel *m)
         const doc *labels = doc_get(j->configuration, "labels"), *error = doc_get(whole, "status.errorResult");
         doc *one = doc_set_str(doc_set_str(doc_object(), "id", j->id), "state", doc_str(whole, "status.state", ""));
         doc_set_str(one, "kind", j->is_load ? "LOAD" : j->stmt ? stmt_type(j->stmt) : "?");
+        doc_set_int(doc_set_int(one, "started_ms", j->started_ms), "ended_ms", j->ended_ms);
+        doc_set_str(one, "table", j->target.table);
         doc_set(one, "labels", labels ? doc_copy(labels) : doc_object());
         doc_add(jobs, doc_set(one, "error", error ? doc_copy(error) : doc_null()));
     }
