@@ -56,7 +56,7 @@ static int start_worker(struct local *c)
     bool none = c->live.record->mode == WRITE_NONE;
     struct worker_options o = {.world = &c->live.setup.world, .name = "local", .queue = c->live.record->queue, .handlers = &c->spec->handlers,
                                .parallel = s->parallel, .buffer = s->buffer, .streams = s->streams, .load_size = s->load_size, .linger_ms = c->trying ? 0 : s->linger_ms,
-                               .rows = none ? on_rows : NULL, .failed = on_worker_failed, .arg = c, .inside = true};
+                               .compress = strcmp(s->compress, "gzip") == 0, .rows = none ? on_rows : NULL, .failed = on_worker_failed, .arg = c, .inside = true};
     c->worker = worker_start(&o, &err);
     if (c->worker == NULL)
         return command_fail(&err);

@@ -4,6 +4,11 @@
 #define RANGES_MAX (LIMIT_MANIFEST / 2)
 #define RANGE_BYTES_MOST 12 /* of one range: two varints of numbers below LIMIT_ITEMS */
 
+static size_t plain_max(const struct run *run)
+{
+    return (size_t)run->worker->o.buffer * 2 + LIMIT_LINE;
+}
+
 struct load *load_new(struct run *run, int64_t seq)
 {
     struct load *l = xcalloc(1, sizeof(*l));
@@ -11,7 +16,7 @@ struct load *load_new(struct run *run, int64_t seq)
     load_id(l->id, run->worker->incarnation, seq);
     TAILQ_INIT(&l->items);
     l->measure_at = RANGES_MAX / RANGE_BYTES_MOST;
-    l->body = BUF_INIT((size_t)run->worker->o.buffer * 2 + LIMIT_LINE);
+    l->body = BUF_INIT(GZIP_MOST(plain_max(run)));
     l->opened_us = loop_now_us(run->worker->w.loop);
     return l;
 }
@@ -27,6 +32,7 @@ void load_free(struct load *l)
     worker_hold(l->run->worker, -(int64_t)l->body.len);
     ranges_free(&l->ranges);
     buf_free(&l->body);
+    gzip_free(l->gzip);
     doc_free(l->config);
     free(l);
 }
@@ -56,13 +62,53 @@ void load_take(struct load *l, struct item *item)
     l->measure_at = l->ranges.count + (RANGES_MAX - size_min(size, RANGES_MAX)) / RANGE_BYTES_MOST + 1;
 }
 
-int load_add(struct load *l, struct item *item)
+static bool is_packed(const struct load *l)
+{
+    return l->run->worker->o.compress;
+}
+
+/* Sealed rows as they are, or as the next piece of the gzip member. */
+static void append(struct load *l, const char *rows, size_t len)
 {
     size_t before = l->body.len;
-    if (l->manifest_full || rows_seal(item->rows.data, item->rows.len, l->id, &l->body) != 0)
+    if (l->gzip == NULL && is_packed(l))
+        l->gzip = gzip_new();
+    if (is_packed(l))
+        gzip_add(l->gzip, rows, len, &l->body);
+    else
+        buf_xadd(&l->body, rows, len);
+    l->plain += len;
+    worker_hold(l->run->worker, (int64_t)(l->body.len - before));
+}
+
+static int add_packed(struct load *l, const struct item *item)
+{
+    struct buf sealed = BUF_INIT(plain_max(l->run) - l->plain);
+    int rc = rows_seal(item->rows.data, item->rows.len, l->id, &sealed);
+    if (rc == 0)
+        append(l, sealed.data, sealed.len);
+    buf_free(&sealed);
+    return rc;
+}
+
+/* Without a copy in between. */
+static int add_plain(struct load *l, const struct item *item)
+{
+    size_t before = l->body.len;
+    if (rows_seal(item->rows.data, item->rows.len, l->id, &l->body) != 0)
         return -1;
-    item->body_len = l->body.len - before;
-    worker_hold(l->run->worker, (int64_t)item->body_len - (int64_t)item->charged);
+    l->plain = l->body.len;
+    worker_hold(l->run->worker, (int64_t)(l->body.len - before));
+    return 0;
+}
+
+int load_add(struct load *l, struct item *item)
+{
+    size_t before = l->plain;
+    if (l->manifest_full || (is_packed(l) ? add_packed(l, item) : add_plain(l, item)) != 0)
+        return -1;
+    item->body_len = l->plain - before;
+    worker_hold(l->run->worker, -(int64_t)item->charged);
     item->charged = 0;
     buf_free(&item->rows);
     load_take(l, item);
@@ -82,6 +128,13 @@ static void freeze(struct load *l, const struct bq_ref *shard)
     l->config = bq_load_config(shard);
     if (l->feed != NULL)
         return;
+    if (l->gzip != NULL) {
+        size_t before = l->body.len;
+        gzip_end(l->gzip, &l->body);
+        worker_hold(l->run->worker, (int64_t)(l->body.len - before));
+        gzip_free(l->gzip);
+        l->gzip = NULL;
+    }
     sha256_hex(l->body.data, l->body.len, hex);
     memcpy(l->digest, hex, 40);
     ranges_sort(&l->ranges);
@@ -133,11 +186,24 @@ int64_t load_put_off(struct load *l, const struct bq_job_result *r)
     return i64_max(r->err->retry_after_ms, AGAIN_MS);
 }
 
+/* Its rows, as they were before they were packed. */
+static void unpack(struct load *l, struct buf *rows)
+{
+    struct error err = ERROR_INIT;
+    if (gunzip(l->body.data, l->body.len, rows, &err) != 0)
+        abort(); /* we made it */
+    assert(rows->len == l->plain);
+}
+
 void load_split(struct load *l, int64_t seq, struct load *halves[2])
 {
-    assert(l->job == NULL && l->item_count >= 2);
+    assert(l->job == NULL && l->gzip == NULL && l->item_count >= 2);
     int64_t first = l->item_count / 2;
     size_t at = 0;
+    struct buf unpacked = BUF_INIT(l->plain + 1);
+    if (is_packed(l))
+        unpack(l, &unpacked);
+    char *rows = is_packed(l) ? unpacked.data : l->body.data;
     for (int half = 0; half < 2; half++) {
         struct load *h = halves[half] = load_new(l->run, seq + half);
         size_t from = at;
@@ -146,11 +212,11 @@ void load_split(struct load *l, int64_t seq, struct load *halves[2])
             at += item->body_len;
             load_take(h, item);
         }
-        buf_xadd(&h->body, l->body.data + from, at - from);
-        rows_reseal(h->body.data, h->body.len, h->id);
-        worker_hold(l->run->worker, (int64_t)h->body.len);
+        rows_reseal(rows + from, at - from, h->id);
+        append(h, rows + from, at - from);
         h->range = l->range; /* wider than its own rows' at worst */
     }
-    assert(at == l->body.len);
+    assert(at == l->plain);
+    buf_free(&unpacked);
     load_free(l);
 }

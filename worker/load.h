@@ -1,6 +1,7 @@
 #ifndef BQF_WORKER_LOAD_H
 #define BQF_WORKER_LOAD_H
 
+#include "common/base/gzip.h"
 #include "common/bq/job.h"
 #include "worker/core.h"
 
@@ -17,6 +18,8 @@ struct load {
     size_t measure_at;        /* ranges at which their size is looked at again */
     bool manifest_full;       /* no further item: its manifest could pass its limit */
     struct buf body;
+    size_t plain;             /* bytes of its rows */
+    struct gzip *gzip;        /* while the body is a member that grows */
     struct row_range range;
     int64_t opened_us;
     /* frozen */

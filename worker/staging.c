@@ -263,7 +263,7 @@ static void load_again(void *arg)
 static bool due(const struct staging *st)
 {
     const struct load *l = st->open;
-    return (int64_t)l->body.len >= st->w->o.load_size || worker_full(st->w) || worker_draining(st->w) ||
+    return (int64_t)l->plain >= st->w->o.load_size || worker_full(st->w) || worker_draining(st->w) ||
            loop_now_us(st->w->w.loop) - l->opened_us >= st->w->o.linger_ms * US_PER_MS;
 }
 

@@ -16,6 +16,7 @@ struct worker_options {
     int64_t buffer;                     /* bytes of rows held, in all */
     int64_t streams;                    /* items at once whose rows are loaded while they come; 0: LIMIT_STREAMS */
     int64_t load_size;                  /* bytes at which a load starts */
+    bool compress;                      /* loads, but for streams, are sent as gzip */
     int64_t linger_ms;                  /* longest wait before a load starts */
     bool static_member; int64_t session_ms;
     bool inside;                        /* part of another program: its comings and goings are for the debug log */

@@ -24,6 +24,7 @@ const struct opt settings_rows[] = {
     {"buffer", OPT_SIZE, AT(buffer), "64MiB", 1 << 20, MAX_BYTES, WORK, "SIZE", "Bytes of rows held at once, in all.", NULL},
     {"streams", OPT_INT, AT(streams), "8", 1, 64, WORK, "N", "Items too large for the buffer that are loaded at once, while their rows come.", NULL},
     {"load-size", OPT_SIZE, AT(load_size), "16MiB", 1 << 10, MAX_BYTES, WORK, "SIZE", "Bytes of rows at which a load starts.", NULL},
+    {"compress", OPT_STR, AT(compress), "none", 0, 0, WORK, "HOW", "How loads are sent: gzip is for slow links. BigQuery takes it, its emulator does not.", "none|gzip"},
     {"linger", OPT_MS, AT(linger_ms), "2s", 0, 600000, WORK, "TIME", "Longest wait before a load starts.", NULL},
     {"prefetch", OPT_SIZE, AT(prefetch), "8MiB", 1 << 16, MAX_BYTES, WHO_WORKER, "SIZE", "Bytes of messages fetched ahead.", NULL},
     {"grace", OPT_MS, AT(grace_ms), "25s", 0, DAY_MS, WORK, "TIME", "After SIGTERM: how long items in flight may take to finish; in one process, how long BigQuery is waited for.", NULL},

@@ -22,6 +22,7 @@ struct settings {
     int64_t requests;
     /* work */
     int64_t parallel, buffer, streams, load_size, linger_ms, prefetch, grace_ms, session_ms;
+    char *compress;
     /* worker */
     char *queue, *name, **handler, *handlers_file;
     bool static_member;

@@ -159,7 +159,7 @@ struct mjob {
 TAILQ_HEAD(mjobs, mjob);
 
 struct mjob *model_job(struct bqmodel *, const char *project, const char *id);
-/* body: {"jobReference","configuration"}. media is copied (NULL: none). NULL with an error: code is the HTTP status, reason BigQuery's. */
+/* body: {"jobReference","configuration"}. media is copied, gzip unpacked (NULL: none). NULL with an error: code is the HTTP status, reason BigQuery's. */
 struct mjob *model_job_insert(struct bqmodel *, const char *project, const doc *body, const char *media, size_t media_len, struct error *);
 void model_job_cancel(struct mjob *);
 doc *mjob_resource(const struct mjob *);

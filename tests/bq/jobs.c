@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include "common/base/gzip.h"
+
 /*
  * Jobs: PENDING -> RUNNING -> DONE by timers. A job waits for a place when two mutating statements run on its table already. Limits that
  * BigQuery has on inserting and starting jobs belong into may_insert() and may_start().
@@ -292,6 +294,21 @@ static void read_target(struct mjob *j)
     snprintf(j->target.table, sizeof(j->target.table), "%s", doc_str(to, "tableId", ""));
 }
 
+/* BigQuery sees for itself whether it is gzip. What is damaged stays as it is: no row is read out of it. */
+static void take_media(struct mjob *j, const char *media, size_t len)
+{
+    struct buf plain = BUF_INIT(SIZE_MAX / 4);
+    struct error err = ERROR_INIT;
+    if (media == NULL)
+        return;
+    if (!gzip_is(media, len) || gunzip(media, len, &plain, &err) != 0) {
+        buf_free(&plain);
+        buf_xadd(&plain, media, len);
+    }
+    j->media_len = plain.len;
+    j->media = buf_steal(&plain);
+}
+
 struct mjob *model_job_insert(struct bqmodel *m, const char *project, const doc *body, const char *media, size_t media_len, struct error *err)
 {
     AUTO(free_ptr) char *made = xasprintf("job_%" PRIu64, ++m->next_id);
@@ -305,10 +322,7 @@ struct mjob *model_job_insert(struct bqmodel *m, const char *project, const doc 
     j->name = xasprintf("%s:%s", project, id);
     j->configuration = doc_copy(doc_get(body, "configuration"));
     j->is_load = media != NULL;
-    j->media = media ? xmalloc(media_len + 1) : NULL;
-    j->media_len = media_len;
-    if (media_len > 0)
-        memcpy(j->media, media, media_len);
+    take_media(j, media, media_len);
     j->input_bytes = (int64_t)media_len;
     j->created_ms = loop_wall_ms(m->loop);
     TAILQ_INIT(&j->waiters);

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from support.fleet import assert_target, batch, create_target, expected, handler_body, make_items, no_shards_left, summary
+from support.fleet import assert_target, batch, create_target, expected, handler_body, jobs_of, make_items, no_shards_left, summary
 
 
 def spec_of(scene, items, body, handler=None, **parts):
@@ -20,6 +20,19 @@ def test_a_batch_is_merged_from_its_spec(embedded):
     assert_target(embedded, expected(items))
     assert (summary(done)["updated"], summary(done)["inserted"]) == (100, 300)
     no_shards_left(embedded)
+
+
+def test_loads_may_be_sent_as_gzip(make_scene, bqmodel):
+    scene = make_scene(bqmodel())
+    items = make_items(300)
+    create_target(scene)
+    body = handler_body().replace("return [", "rows = [") + "if key == 'item-000007':\n    rows[1]['note'] = 'bqmodel-reject'\nreturn rows"
+    done = scene.bqfleet("run", spec_of(scene, items, body, window=8, finish={"tolerate": 1}), "--compress", "gzip", "--output", "json")
+    assert done.code == 0, done
+    assert summary(done)["failed"] == 1  # the refused row's: its load was unpacked and split
+    assert_target(scene, expected(items[:7] + items[8:]))
+    sent = [int(scene.bq.job(job)["statistics"]["load"]["inputFileBytes"]) for job in jobs_of(scene.bq, "load")]
+    assert sum(sent) < 600 * 60, sent  # rows of some 180 bytes
 
 
 @pytest.mark.parametrize("mode", ["append", "replace"])

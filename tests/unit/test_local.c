@@ -62,7 +62,7 @@ static int open_here(void **state)
     snprintf(here.url, sizeof(here.url), "http://127.0.0.1:%d", port);
     here.settings = (struct settings){.bigquery_url = here.url, .project = (char *)(uintptr_t)"local", .parallel = 3, .buffer = 1 << 24,
                                       .load_size = 1 << 20, .linger_ms = 20, .wait_ms = 10000, .requests = 8, .grace_ms = 1000,
-                                      .progress = (char *)(uintptr_t)"none", .output = (char *)(uintptr_t)"json", .limit = 3};
+                                      .progress = (char *)(uintptr_t)"none", .compress = (char *)(uintptr_t)"none", .output = (char *)(uintptr_t)"json", .limit = 3};
     here.env = (struct command_env){.settings = &here.settings, .env = no_environment};
     return 0;
 }

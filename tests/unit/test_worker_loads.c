@@ -35,11 +35,11 @@ static void row_of_37_is_refused(struct fake_child *f, const doc *msg)
         one_row(f, msg);
 }
 
-static void one_refused_row_fails_only_its_item(void **state)
+static void refused_row(bool compress)
 {
-    (void)state;
     struct kit k;
     kit_open(&k, HANDLER_EXEC);
+    k.options.compress = compress;
     begin(&k, row_of_37_is_refused, 200);
     assert_true(kit_wait(&k, all_done, 300));
     assert_int_equal(k.fold->failed, 1);
@@ -59,6 +59,39 @@ static void one_refused_row_fails_only_its_item(void **state)
         assert_true(named);
     }
     assert_true(kit_wait(&k, all_committed, 10));
+    kit_close(&k);
+}
+
+static void one_refused_row_fails_only_its_item(void **state)
+{
+    (void)state;
+    refused_row(false);
+}
+
+static void a_packed_load_is_split_likewise(void **state)
+{
+    (void)state;
+    refused_row(true);
+}
+
+static void a_packed_load_is_sent_small_and_arrives_whole(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_EXEC);
+    k.options.compress = true;
+    begin(&k, one_row, 2000);
+    assert_true(kit_wait(&k, all_done, 300));
+    assert_int_equal(kit_rows(&k), 2000);
+    assert_int_equal(k.fold->rows, 2000);
+    int64_t bytes = 0;
+    AUTO(doc_free_auto) doc *jobs = bqmodel_jobs(k.model);
+    for (size_t i = 0; i < doc_len(jobs); i++)
+        bytes += doc_int(doc_at(jobs, i), "statistics.load.inputFileBytes", 0);
+    assert_in_range(bytes, 1, 2000 * 30); /* of some 90 each */
+    struct worker_state s;
+    worker_state(k.worker, &s);
+    assert_int_equal(s.buffered, 0);
     kit_close(&k);
 }
 
@@ -403,6 +436,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_refused_row_fails_only_its_item),
+        cmocka_unit_test(a_packed_load_is_split_likewise),
+        cmocka_unit_test(a_packed_load_is_sent_small_and_arrives_whole),
         cmocka_unit_test(a_load_that_fails_once_is_tried_under_the_next_id),
         cmocka_unit_test(replies_that_are_lost_double_nothing),
         cmocka_unit_test(a_refused_permission_stops_the_run_and_says_what_to_do),

@@ -73,6 +73,7 @@ static void one_schedule(uint64_t seed)
     k.options.parallel = 1 + up_to(8);
     k.options.buffer = 9000 + up_to(40000);
     k.options.load_size = 2000 + up_to(20000);
+    k.options.compress = up_to(3) == 0;
     struct record *r = kit_record(&k);
     r->timeout_ms = 5000;
     r->attempts = 1 + up_to(4);
