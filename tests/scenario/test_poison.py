@@ -155,17 +155,19 @@ def test_restarts_and_hand_overs_in_order_never_count(scene):
     items = make_items(1500)
     flags = (*FAST, "--grace", "20s")
     static = (*flags, "--static-member", "--name", "pod")
-    other = scene.worker(work(scene, seconds=0.05), *flags)
-    workers = [scene.worker(work(scene, seconds=0.05), *static)]
+    handlers = {"work": scene.handler(handler_body(extra=f"{NOTE_ATTEMPT}\nif not os.path.exists('hurry'):\n    time.sleep(0.3)"))}
+    other = scene.worker(handlers, *flags)
+    workers = [scene.worker(handlers, *static)]
     run = scene.start_bqfleet("run", batch(scene, items), "--output", "json")
     for round in range(20):
         wait_at_work(scene, workers[-1])
         workers[-1].terminate()
         assert workers[-1].wait(40).code == 0
-        workers.append(scene.worker(work(scene, seconds=0.05), *static))
-        if round == 10: # one without a static name leaves for good: the group is dealt anew
+        workers.append(scene.worker(handlers, *static))
+        if round == 10:  # one without a static name leaves for good: the group is dealt anew
             other.terminate()
             assert other.wait(40).code == 0
+    scene.write("hurry", "")
     done = run.wait(120)
     assert done.code == 0, done
     assert_target(scene, expected(items))

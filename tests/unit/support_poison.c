@@ -271,4 +271,3 @@ void play_assert_only_the_deadly_failed(struct kit *k)
     assert_int_equal(k->fold->rows - (int64_t)k->fold->exclusion_count, k->next_item - deadly);
     assert_int_equal(play.open_beside + play.crowded + play.unannounced, 0);
 }
-
