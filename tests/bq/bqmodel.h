@@ -66,6 +66,10 @@ doc *bqmodel_job(struct bqmodel *, const char *job_id);
 doc *bqmodel_jobs(struct bqmodel *); /* all of them, in the order of their creation; the caller frees */
 /* The first statement that was of no shape the product emits, or NULL: tests assert NULL. */
 const char *bqmodel_unknown_statement(const struct bqmodel *);
+/* The first request or answer that is not as BigQuery's discovery document says (discovery.h), or NULL. bqmodel_free aborts over one that no test
+ * has asked to forgive, so that every test of anything checks the requests it makes. */
+const char *bqmodel_violation(const struct bqmodel *);
+void bqmodel_forgive(struct bqmodel *);
 
 struct bqmodel_counters {
     int64_t requests;        /* that arrived */

@@ -194,6 +194,7 @@ struct exchange {
     bool open;                 /* being handled: counted in requests_now */
     int64_t page_rows, page_from; /* of a query's result: what was asked for */
     bool delivering, detached; /* in its own callback; out of all lists */
+    const char *answer_schema; /* of a good answer's body, in the discovery document; NULL: it has none */
     bool lose;                 /* a fault: no answer */
     struct mreply instead;     /* a fault: this answer, when its status is not 0 */
     struct waiter *waiter;
@@ -217,6 +218,11 @@ void reply_raw(struct exchange *, int status, char *header, char *body); /* take
 char *error_body(int status, const char *reason, const char *message);
 bool query_value(const struct mrequest *, const char *name, char *out, size_t size); /* decoded */
 int64_t query_int(const struct mrequest *, const char *name, int64_t fallback);
+
+/* Against the discovery document; what is wrong is remembered (bqmodel_violation). */
+void check_request(struct exchange *, const struct mrequest *);
+void check_answer(struct exchange *, int status, const doc *body);
+void check_no_violation(const struct bqmodel *); /* aborts */
 
 /* segs: the path behind /projects/, in pieces. */
 #define SEGMENTS_MAX 8
@@ -276,8 +282,8 @@ struct bqmodel {
     struct bqmodel_counters counters;
     int64_t requests_now;
     uint64_t next_id;
-    char *unknown;
-    bool tell;               /* unknown statements go to stderr */
+    char *unknown, *violation;
+    bool tell;               /* of both, on stderr */
     TAILQ_HEAD(, exchange) exchanges; /* with an answer to come */
     struct inproc *inproc;
     struct http_server *server;

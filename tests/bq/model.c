@@ -32,6 +32,7 @@ void bqmodel_free(struct bqmodel *m)
 {
     if (m == NULL)
         return;
+    check_no_violation(m);
     server_close(m);
     inproc_free(m->inproc);
     while (!TAILQ_EMPTY(&m->exchanges))

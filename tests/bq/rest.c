@@ -83,6 +83,7 @@ void reply_raw(struct exchange *x, int status, char *header, char *body)
 
 void reply_doc(struct exchange *x, int status, doc *d)
 {
+    check_answer(x, status, d);
     reply_raw(x, status, NULL, doc_text(d));
     doc_free(d);
 }
@@ -213,6 +214,7 @@ void model_handle(struct exchange *x, const struct mrequest *r)
         return;
     m->requests_now++;
     x->open = true;
+    check_request(x, r);
     m->counters.requests++;
     m->counters.requests_at_once = i64_max(m->counters.requests_at_once, m->requests_now);
     char job_id[1100] = "";

@@ -99,6 +99,19 @@ static int by_id(const void *a, const void *b)
     return strcmp((*x)->ref.table, (*y)->ref.table);
 }
 
+/* Of a table's resource, what a list says. */
+static doc *list_entry(struct bqmodel *m, const struct mtable *t)
+{
+    static const char *const kept[] = {"kind", "id", "tableReference", "type", "labels", "timePartitioning", "rangePartitioning", "clustering",
+                                       "creationTime", "expirationTime"};
+    AUTO(doc_free_auto) doc *whole = mtable_resource(m, t);
+    doc *out = doc_object();
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (doc_get(whole, kept[i]))
+            doc_set(out, kept[i], doc_copy(doc_get(whole, kept[i])));
+    return out;
+}
+
 static void tables_list(struct exchange *x, const struct route *to)
 {
     struct bqmodel *m = x->model;
@@ -117,11 +130,8 @@ static void tables_list(struct exchange *x, const struct route *to)
         qsort(found, (size_t)total, sizeof(*found), by_id);
     doc *list = doc_array(), *out = doc_set_str(doc_object(), "kind", "bigquery#tableList");
     int64_t i = start;
-    for (; i < total && i < start + max; i++) {
-        AUTO(doc_free_auto) doc *whole = mtable_resource(m, found[i]);
-        doc_add(list, whole);
-        doc_ref(whole);
-    }
+    for (; i < total && i < start + max; i++)
+        doc_add(list, list_entry(m, found[i]));
     free(found);
     set_token(out, "nextPageToken", i, total);
     reply_doc(x, 200, doc_set_int(doc_set(out, "tables", list), "totalItems", total));

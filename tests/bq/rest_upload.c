@@ -179,10 +179,13 @@ static bool read_range(const char *text, struct range *out)
 
 static void tell(struct exchange *x, const struct session *s)
 {
-    if (s->answer)
+    if (s->answer) {
+        AUTO(doc_free_auto) doc *answer = doc_parse(s->answer, strlen(s->answer), "answer", NULL);
+        check_answer(x, s->status, answer);
         reply_raw(x, s->status, NULL, xstrdup(s->answer));
-    else
+    } else {
         reply_raw(x, 308, s->len > 0 ? xasprintf("Range: bytes=0-%zu", s->len - 1) : NULL, NULL);
+    }
 }
 
 static void put(struct exchange *x, const struct route *to, struct session *s)

@@ -64,8 +64,9 @@ int ask_with(struct world *w, const char *method, const char *url, const char *c
 
 int ask(struct world *w, const char *method, const char *path, const char *body)
 {
+    static const char *const json[] = {"Content-Type: application/json; charset=UTF-8", NULL};
     AUTO(free_ptr) char *url = xasprintf(URL "%s", path);
-    return ask_with(w, method, url, NULL, body, body ? strlen(body) : 0);
+    return ask_with(w, method, url, body ? json : NULL, body, body ? strlen(body) : 0);
 }
 
 void assert_answer(const struct world *w, const char *path, const char *text)
@@ -95,7 +96,7 @@ void world_sleep(struct world *w, int64_t ms)
 
 char *load_job(const char *id, const char *table)
 {
-    return xasprintf("{\"jobReference\":{\"jobId\":\"%s\"},\"configuration\":{\"labels\":{\"a\":\"b\"},\"load\":{\"destinationTable\":{\"projectId\":\"local\","
+    return xasprintf("{\"jobReference\":{\"projectId\":\"local\",\"jobId\":\"%s\"},\"configuration\":{\"labels\":{\"a\":\"b\"},\"load\":{\"destinationTable\":{\"projectId\":\"local\","
                      "\"datasetId\":\"ds\",\"tableId\":\"%s\"},\"sourceFormat\":\"NEWLINE_DELIMITED_JSON\",\"createDisposition\":\"CREATE_NEVER\"}}}",
                      id, table);
 }
@@ -131,7 +132,8 @@ void load(struct world *w, const char *id, const char *table, const char *lines)
 int insert_query(struct world *w, const char *id, const char *sql, doc *params)
 {
     doc *configuration = bq_query_config(sql, params ? params : bq_params(), 0);
-    AUTO(doc_free_auto) doc *job = doc_set(doc_object(), "jobReference", doc_set_str(doc_object(), "jobId", id));
+    doc *reference = doc_set_str(doc_set_str(doc_object(), "projectId", "local"), "jobId", id);
+    AUTO(doc_free_auto) doc *job = doc_set(doc_object(), "jobReference", reference);
     doc_set(job, "configuration", configuration);
     AUTO(free_ptr) char *text = doc_text(job);
     return ask(w, "POST", "/jobs", text);

@@ -2,7 +2,10 @@
 
 #include <stdarg.h>
 #include <setjmp.h>
+#include <strings.h>
 #include <cmocka.h>
+
+#include "tests/bq/discovery.h"
 
 #define REQUEST_MAX (64 * 1024 * 1024) /* bytes of a recorded request */
 
@@ -54,6 +57,26 @@ static void answer(void *arg)
     buf_free(&body);
 }
 
+/* A request is one that BigQuery has, or to a session's own address, or one of a test that is about requests as such. */
+static void check(const struct http_request *r, const char *headers, size_t len)
+{
+    const char *at = strstr(r->url, "/bigquery/v2/projects/"), *upload = strstr(r->url, "/upload/"), *type = NULL, *answer;
+    if (at == NULL)
+        return;
+    at = upload ? upload : at;
+    AUTO(free_ptr) char *path = xstrndup(at, strcspn(at, "?"));
+    const char *query = at + strlen(path);
+    for (size_t i = 0; r->headers && r->headers[i]; i++) {
+        type = strncasecmp(r->headers[i], "Content-Type: ", 14) == 0 ? r->headers[i] + 14 : type;
+        headers += strlen(r->headers[i]) + 1;
+        len -= strlen(r->headers[i]) + 1;
+    }
+    AUTO(free_ptr) char *wrong = discovery_check_request(
+        &(struct discovery_request){.method = r->method, .path = path, .query = *query ? query + 1 : "", .content_type = type, .body = headers, .len = len}, &answer);
+    if (wrong)
+        fail_msg("not as BigQuery's discovery document says: %s", wrong);
+}
+
 static struct http_call *script_send(struct http *http, const struct http_request *r, http_cb *cb, void *arg)
 {
     struct script *s = (struct script *)http;
@@ -63,6 +86,7 @@ static struct http_call *script_send(struct http *http, const struct http_reques
         buf_xprintf(&s->last, "%s\n", r->headers[i]);
     for (size_t i = 0; i < r->body_count; i++)
         buf_xadd(&s->last, r->body[i].data, r->body[i].len);
+    check(r, s->last.data, s->last.len);
     if (s->at == s->count)
         fail_msg("a request too many: %s %s\n%.2000s", r->method, r->url, s->last.data);
     const struct line *line = &s->lines[s->at++];

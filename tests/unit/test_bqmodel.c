@@ -11,12 +11,13 @@
 static void tables_are_made_read_changed_listed_and_dropped(void **state)
 {
     struct world *w = *state;
-    assert_int_equal(ask(w, "POST", "/datasets", "{\"datasetReference\":{\"datasetId\":\"d2\"}}"), 200);
-    assert_int_equal(ask(w, "POST", "/datasets", "{\"datasetReference\":{\"datasetId\":\"d2\"}}"), 409);
+    assert_int_equal(ask(w, "POST", "/datasets", "{\"datasetReference\":{\"projectId\":\"local\",\"datasetId\":\"d2\"}}"), 200);
+    assert_int_equal(ask(w, "POST", "/datasets", "{\"datasetReference\":{\"projectId\":\"local\",\"datasetId\":\"d2\"}}"), 409);
     assert_int_equal(ask(w, "GET", "/datasets/d2", NULL), 200);
     assert_answer(w, "location", "US");
     assert_int_equal(ask(w, "GET", "/datasets/d3", NULL), 404);
-    const char *table = "{\"tableReference\":{\"tableId\":\"a\"},\"schema\":{\"fields\":[{\"name\":\"k\",\"type\":\"INTEGER\"}]},\"labels\":{\"x\":\"y\"}}";
+    const char *table = "{\"tableReference\":{\"projectId\":\"local\",\"datasetId\":\"d2\",\"tableId\":\"a\"},"
+                        "\"schema\":{\"fields\":[{\"name\":\"k\",\"type\":\"INTEGER\"}]},\"labels\":{\"x\":\"y\"}}";
     assert_int_equal(ask(w, "POST", "/datasets/d2/tables", table), 200);
     assert_int_equal(ask(w, "POST", "/datasets/d2/tables", table), 409);
     assert_answer(w, "error.errors.0.reason", "duplicate");
@@ -327,21 +328,26 @@ static void cancelling_a_call_or_a_job_ends_it(void **state)
     http_send(w->http, &(struct http_request){.method = "GET", .url = URL "/jobs"}, reply_cb, &never); /* dropped at the end of the test */
 }
 
+#define REFERENCE(id) "\"jobReference\":{\"projectId\":\"local\",\"jobId\":\"" id "\"}"
 static void jobs_that_no_honest_program_would_insert_are_refused(void **state)
 {
     static const struct { const char *body; int status; } bad[] = {
-        {"{\"jobReference\":{\"jobId\":\"a b\"},\"configuration\":{\"query\":{\"query\":\"x\"}}}", 400},
-        {"{\"jobReference\":{\"jobId\":\"a\"},\"configuration\":{}}", 400},
-        {"{\"jobReference\":{\"jobId\":\"a\"},\"configuration\":{\"load\":{}}}", 400},
-        {"{\"jobReference\":{\"jobId\":\"a\"},\"configuration\":{\"labels\":{\"A\":\"b\"},\"query\":{\"query\":\"x\"}}}", 400},
-        {"{\"jobReference\":{\"jobId\":\"a\"},\"configuration\":{\"labels\":{\"a\":\"b c\"},\"query\":{\"query\":\"x\"}}}", 400},
+        {"{" REFERENCE("a b") ",\"configuration\":{\"query\":{\"query\":\"x\"}}}", 400},
+        {"{" REFERENCE("a") ",\"configuration\":{}}", 400},
+        {"{" REFERENCE("a") ",\"configuration\":{\"load\":{}}}", 400},
+        {"{" REFERENCE("a") ",\"configuration\":{\"labels\":{\"A\":\"b\"},\"query\":{\"query\":\"x\"}}}", 400},
+        {"{" REFERENCE("a") ",\"configuration\":{\"labels\":{\"a\":\"b c\"},\"query\":{\"query\":\"x\"}}}", 400},
         {"{\"jobReference\":{\"jobId\":\"a\",\"projectId\":\"other\"},\"configuration\":{\"query\":{\"query\":\"x\"}}}", 400},
         {"{", 400},
     };
     struct world *w = *state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         assert_int_equal(ask(w, "POST", "/jobs", bad[i].body), bad[i].status);
+    assert_string_equal(bqmodel_violation(w->m), "jobs.insert: the body: line 1, column 1: string or '}' expected near end of file");
+    bqmodel_forgive(w->m);
     assert_int_equal(ask(w, "GET", "/nonsense", NULL), 404);
+    assert_non_null(bqmodel_violation(w->m));
+    bqmodel_forgive(w->m);
     AUTO(doc_free_auto) doc *jobs = bqmodel_jobs(w->m);
     assert_int_equal(doc_len(jobs), 0);
 }

@@ -1,0 +1,51 @@
+#include "tests/bq/discovery.h"
+#include "tests/bq/internal.h"
+
+/* Every request and every good answer, against BigQuery's discovery document. */
+
+static void remember(struct bqmodel *m, char *text)
+{
+    if (text == NULL)
+        return;
+    if (m->tell)
+        fprintf(stderr, "bqmodel: violation: %s\n", text);
+    if (m->violation)
+        free(text);
+    else
+        m->violation = text;
+}
+
+void check_request(struct exchange *x, const struct mrequest *r)
+{
+    remember(x->model, discovery_check_request(&(struct discovery_request){.method = r->method, .path = r->path, .query = r->query,
+                                                                           .content_type = r->header(r, "Content-Type"), .body = r->body, .len = r->len},
+                                               &x->answer_schema));
+}
+
+void check_answer(struct exchange *x, int status, const doc *body)
+{
+    if (status != 200 || x->answer_schema == NULL)
+        return;
+    char *text = discovery_check_answer(x->answer_schema, body);
+    remember(x->model, text ? xasprintf("the model's answer: %s", text) : NULL);
+    free(text);
+}
+
+const char *bqmodel_violation(const struct bqmodel *m)
+{
+    return m->violation;
+}
+
+void bqmodel_forgive(struct bqmodel *m)
+{
+    free(m->violation);
+    m->violation = NULL;
+}
+
+void check_no_violation(const struct bqmodel *m)
+{
+    if (m->violation == NULL)
+        return;
+    fprintf(stderr, "bqmodel: not as BigQuery's discovery document says: %s\n", m->violation);
+    abort();
+}
