@@ -38,7 +38,7 @@ def measured(argv, **more):
     out = FOLDER / "measured.out"
     with open(out, "wb") as file:
         start = time.monotonic()
-        child = subprocess.Popen([str(a) for a in argv], stdout=file, **more)
+        child = subprocess.Popen([str(a) for a in argv], stdout=file, start_new_session=True, **more)  # as the programs it is compared with
         _, status, used = os.wait4(child.pid, 0)
         seconds = time.monotonic() - start
         child.returncode = os.waitstatus_to_exitcode(status)

@@ -17,7 +17,7 @@ for _ in range(ROUNDS):
         submits.append(batch.publish())
         before, bare_cpu = batch.bare()
         worker = batch.worker()
-        batch.wait_quiet(worker)
+        batch.wait_done(COUNT / 700_000)
         rate = batch.rate()
         cpus.append(bench.cpu_of(worker.pid))
         peaks.append(bench.memory_of(worker.pid)[1])

@@ -79,16 +79,10 @@ class Batch:
         """[(milliseconds since 1970, items that it names)] in the log's order."""
         return [(stamp, items_of(m.value)) for stamp, m in self.scene.kafka.read_timed(f"{self.scene.prefix}results") if m.value[1] == fleet.MANIFEST]
 
-    def wait_quiet(self, worker, timeout=300):
-        """Until the worker has nothing to do: a second with hardly any processor time. Nothing is asked meanwhile: that would cost what is measured."""
-        until, before = time.monotonic() + timeout, bench.cpu_of(worker.pid)
-        while time.monotonic() < until:
-            time.sleep(1)
-            now = bench.cpu_of(worker.pid)
-            if before > 0.05 and now - before < 0.03:
-                return
-            before = now
-        raise SystemExit(f"{worker.name} was busy for {timeout} s")
+    def wait_done(self, seconds, timeout=300):
+        """Until all is committed. The broker is not asked before it may be, in `seconds`, and then seldom: asking costs what is measured."""
+        time.sleep(seconds)
+        wait_for(lambda: not self.scene.unfinished() or time.sleep(2), timeout, "all items done")
 
     def rate(self, items=None):
         """Items a second from the first manifest to the last one; fails unless each item is in one."""
