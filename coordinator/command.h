@@ -37,6 +37,9 @@ int command_run(struct command_env *, char *const *args, int count);
 int command_submit(struct command_env *, char *const *args, int count);
 int command_watch(struct command_env *, char *const *args, int count);
 int command_status(struct command_env *, char *const *args, int count);
+int command_pause(struct command_env *, char *const *args, int count);
+int command_resume(struct command_env *, char *const *args, int count);
+int command_set(struct command_env *, char *const *args, int count);
 int command_cancel(struct command_env *, char *const *args, int count);
 int command_finish(struct command_env *, char *const *args, int count);
 int command_dead(struct command_env *, char *const *args, int count);
@@ -47,6 +50,7 @@ int command_plan(struct command_env *, char *const *args, int count);
 int command_init(struct command_env *, char *const *args, int count);
 int command_permits(struct command_env *, char *const *args, int count);
 int command_topics(struct command_env *, char *const *args, int count);
+int command_doctor(struct command_env *, char *const *args, int count);
 int command_config(struct command_env *, char *const *args, int count);
 int command_version(struct command_env *, char *const *args, int count);
 

@@ -5,6 +5,8 @@
 static const char *phase_of(const struct live *l)
 {
     const struct fold *f = track_fold(l->track);
+    if (f->paused && f->phase < RUN_HELD)
+        return "paused";
     if (f->phase != RUN_ENDED)
         return run_phase_name(f->phase);
     return fold_settled(f) ? run_end_name(f->end) : "writing";
@@ -93,6 +95,7 @@ static void view(void *arg, struct progress_view *v)
     v->failed = f->failed;
     v->total = f->items >= 0 ? f->items : l->expected;
     v->in_flight = in_flight(l);
+    v->cap = run_cap(f->parallel, l->record->parallel);
     track_waits_for(l->track, v->waits_for, sizeof(v->waits_for));
     if (v->waits_for[0] == '\0')
         ask_workers(l, v->waits_for, sizeof(v->waits_for));

@@ -14,6 +14,9 @@ static const struct command commands[] = {
     {"submit", "SPEC", "Publish a batch to a fleet, and leave.", WHO_SUBMIT | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_submit},
     {"watch", "RUN", "Show a run's progress until its end; exits with the run's code.", WHO_WATCH | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_watch},
     {"status", "[RUN]", "Show the runs of a fleet, or one of them.", WHO_STATUS | WHO_FLEET, 0, 1, command_status},
+    {"pause", "RUN", "Give no more of a run's items to handlers, until `resume`.", WHO_FLEET, 1, 1, command_pause},
+    {"resume", "RUN", "Go on with a run that was paused.", WHO_FLEET, 1, 1, command_resume},
+    {"set", "RUN parallel=N", "How many of a run's items run at once, across the fleet; 0 or none: no cap.", WHO_FLEET, 2, 2, command_set},
     {"cancel", "RUN", "End a run; nothing more is written.", WHO_CANCEL | WHO_FLEET, 1, 1, command_cancel},
     {"finish", "RUN", "Decide about a run that is held, and wait for its end.", WHO_FINISH | WHO_FLEET | WHO_BIGQUERY, 1, 1, command_finish},
     {"dead", "list|show [RUN] [ITEM]", "List failed items, to be looked at or run again; show one of them whole.", WHO_DEAD | WHO_FLEET, 1, 3, command_dead},
@@ -23,6 +26,8 @@ static const struct command commands[] = {
     {"permits", "init|list|watch|free TABLE [SLOT]", "Who may change a table just now: make, show, follow, take back permits.", WHO_PERMITS | WHO_BIGQUERY, 2, 3,
      command_permits},
     {"topics", "create|check", "Create a fleet's topics, or say what is wrong with them.", WHO_TOPICS | WHO_FLEET, 1, 1, command_topics},
+    {"doctor", "[SPEC]", "Check settings, broker, topics, credentials, permissions and tables, and say what to do.", WHO_DOCTOR | WHO_FLEET | WHO_BIGQUERY,
+     0, 1, command_doctor},
     {"config", "show|check", "Show every setting and where it comes from, or only check them.", WHO_ALL, 1, 1, command_config},
     {"version", "", "Print the version.", WHO_INIT, 0, 0, command_version},
 };
@@ -112,7 +117,7 @@ static int run_command(const struct command *c, int argc, char **argv)
         code = command_version(&env, NULL, 0);
     else if (count < c->min_args || count > c->max_args)
         code = wrong_arguments(c, count);
-    else if ((c->who & (WHO_FLEET | WHO_EMBEDDED)) == WHO_FLEET && settings.brokers == NULL)
+    else if ((c->who & (WHO_FLEET | WHO_EMBEDDED | WHO_DOCTOR)) == WHO_FLEET && settings.brokers == NULL)
         code = without_fleet(c);
     else if (settings_log(&settings, &err) != 0)
         code = command_fail(&err);

@@ -45,7 +45,7 @@ static void put_left(const struct progress_view *v, double rate, char *out, size
 
 const char *progress_line(const struct progress_view *v, double rate, int columns, char *out, size_t size)
 {
-    char done[32], total[32] = "?", speed[48] = "", left[64] = "", failed[48] = "", flight[48] = "", gauge[32] = "", waits[340] = "";
+    char done[32], total[32] = "?", speed[48] = "", left[64] = "", failed[48] = "", flight[96] = "", gauge[32] = "", waits[340] = "";
     units_show_count(v->done, done, sizeof(done));
     if (v->total >= 0)
         units_show_count(v->total, total, sizeof(total));
@@ -56,6 +56,8 @@ const char *progress_line(const struct progress_view *v, double rate, int column
         snprintf(failed, sizeof(failed), ", %" PRId64 " failed", v->failed);
     if (v->in_flight > 0)
         snprintf(flight, sizeof(flight), ", %" PRId64 " in flight", v->in_flight);
+    if (v->cap > 0)
+        snprintf(flight + strlen(flight), sizeof(flight) - strlen(flight), ", at most %" PRId64 " at once", v->cap);
     if (v->total > 0 && columns >= 60) {
         char cells[24];
         bar(v, 20, cells, sizeof(cells));
@@ -130,6 +132,7 @@ static void say_json(const struct progress_view *v, double rate)
     doc_set(d, "total", v->total >= 0 ? doc_integer(v->total) : doc_null());
     doc_set_int(d, "failed", v->failed);
     doc_set(d, "in_flight", v->in_flight >= 0 ? doc_integer(v->in_flight) : doc_null());
+    doc_set(d, "parallel", v->cap > 0 ? doc_integer(v->cap) : doc_null());
     doc_set(d, "rate", doc_number(rate));
     doc_set_str(d, "waits_for", v->waits_for);
     AUTO(free_ptr) char *text = doc_text(d);

@@ -16,6 +16,7 @@ struct progress_view {
     int64_t done, total;     /* items; total -1: not known */
     int64_t failed;
     int64_t in_flight;       /* -1: not known */
+    int64_t cap;             /* items at once across the fleet; 0: none */
     char waits_for[320];     /* "" when it simply works */
 };
 

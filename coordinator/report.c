@@ -72,6 +72,9 @@ doc *report_of_fold(const struct record *r, const struct fold *f, int64_t now_ms
     doc_set_str(d, "state", over ? run_end_name(f->end) : f->phase == RUN_ENDED ? "writing" : run_phase_name(f->phase));
     doc_set(d, "exit", over || f->phase == RUN_HELD ? doc_integer(fold_exit_code(f)) : doc_null());
     doc_set_str(d, "text", f->end_text ? f->end_text : "");
+    int64_t cap = run_cap(f->parallel, r->parallel);
+    doc_set_bool(d, "paused", f->paused && f->phase < RUN_HELD);
+    doc_set(d, "parallel", cap > 0 ? doc_integer(cap) : doc_null());
     if (f->adopted_by != NULL)
         doc_set_str(d, "adopted_by", f->adopted_by);
     set_counts(d, r, f);
@@ -164,12 +167,22 @@ static void print_redrives(FILE *to, const doc *d)
         fprintf(to, "  again  its failed items: run %s\n", doc_str(d, "redriven_by", ""));
 }
 
+static void print_steering(FILE *to, const doc *d)
+{
+    char a[32];
+    if (doc_bool(d, "paused", false))
+        fprintf(to, "  pause  no more items are given to handlers\n");
+    if (doc_int(d, "parallel", 0) > 0)
+        fprintf(to, "  cap    %s items at once, across the fleet\n", count(d, "parallel", a, sizeof(a)));
+}
+
 static void print_text(FILE *to, const doc *d)
 {
     char time[32];
     const char *text = doc_str(d, "text", "");
     fprintf(to, "Run %s of batch %s: %s%s%s\n", doc_str(d, "run", ""), doc_str(d, "batch", ""), doc_str(d, "state", ""), text[0] ? ": " : "", text);
     print_redrives(to, d);
+    print_steering(to, d);
     print_items(to, d);
     print_rows(to, d);
     if (doc_get(d, "duration_ms") != NULL)

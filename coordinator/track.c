@@ -263,6 +263,8 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
     } else if (f->phase == RUN_PUBLISHING) {
         say_publishing(t, out, size);
     }
+    if (out[0] == '\0' && t->live && f->paused && f->phase < RUN_HELD)
+        snprintf(out, size, "somebody to resume it: it is paused");
     if (out[0] == '\0' && outbox_waits_for(t->o.outbox)[0] != '\0')
         snprintf(out, size, "%s", outbox_waits_for(t->o.outbox));
     return out;

@@ -353,11 +353,11 @@ static void copy_state(struct track *t)
 {
     const struct fold *f = t->fold;
     const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
-    if (t->copy != NULL || known == NULL || (known->paused == f->paused && known->parallel == f->parallel))
+    if (t->copy != NULL || known == NULL || catalog_state_is(known, f))
         return;
     if (catalog_watch_next(t->o.watch) <= t->state_offset) /* ours was not read back yet */
         return;
-    t->copy = outbox_batches(t->o.outbox, catalog_state_key(t->record->run), catalog_state_value(f->paused, f->parallel), on_state_copied, t);
+    t->copy = outbox_batches(t->o.outbox, catalog_state_key(t->record->run), catalog_state_value(f), on_state_copied, t);
 }
 
 static void copy_end(struct track *t)

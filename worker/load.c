@@ -25,7 +25,7 @@ void load_free(struct load *l)
 {
     if (l == NULL)
         return;
-    bq_job_stop(l->job, false);
+    bq_job_stop(l->job, l->run->over || l->run->fatal); /* nobody will report it */
     struct item *item;
     while ((item = TAILQ_FIRST(&l->items)) != NULL)
         item_enlist(item, NULL);

@@ -140,6 +140,15 @@ void runs_fatal(struct run *run, const char *fmt, ...)
     dispatch_kick(w->dispatch);
 }
 
+/* It is cancelled, or ended otherwise, and its end is not in `batches` only because the outcome of a statement is waited for. */
+static void stop_over(struct run *run)
+{
+    if (!run->known->over || run->fatal)
+        return;
+    run->fatal = true; /* which needs no telling */
+    snprintf(run->fatal_text, sizeof(run->fatal_text), "it was ended, and the outcome of its last statement is waited for");
+}
+
 void runs_stop_fatal(struct runs *rs)
 {
     struct run *run;
@@ -180,7 +189,11 @@ struct run *runs_find(struct runs *rs, const char *id, size_t len, enum run_answ
     if (*answer != RUN_OPEN)
         return NULL;
     struct run *run = active(rs, known);
-    return run ? run : run_new(rs, known);
+    if (run == NULL) {
+        run = run_new(rs, known);
+        stop_over(run);
+    }
+    return run;
 }
 
 uint64_t runs_version(const struct runs *rs)
@@ -223,6 +236,7 @@ static void on_message(void *arg, const struct bus_msg *m)
             run->over = true;
             run_over(rs, run);
         } else if (run != NULL) {
+            stop_over(run);
             dispatch_kick(rs->w->dispatch);
         }
     }

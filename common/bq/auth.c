@@ -29,6 +29,12 @@ static const char *fixed_project(struct auth *a)
     return NULL;
 }
 
+static int64_t fixed_lives_ms(struct auth *a)
+{
+    (void)a;
+    return -1;
+}
+
 static void fixed_free(struct auth *a)
 {
     struct fixed *f = (struct fixed *)a;
@@ -38,7 +44,7 @@ static void fixed_free(struct auth *a)
     free(f);
 }
 
-static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_project, fixed_free};
+static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_project, fixed_lives_ms, fixed_free};
 
 static struct auth *fixed_new(char *header)
 {

@@ -16,6 +16,7 @@ struct auth_ops {
     void (*refused)(struct auth *, uint64_t stamp);      /* a 401 for the header with that stamp: it is of no use any more */
     const char *(*describe)(struct auth *);              /* "anonymous", "service account a@b (FILE)": never the secret */
     const char *(*project)(struct auth *);               /* that the credentials belong to; NULL: unknown */
+    int64_t (*lives_ms)(struct auth *);                  /* so long its present token does; -1: there is none, or it does not end as far as is known */
     void (*free)(struct auth *);                         /* calls back whoever still waits, with an error */
 };
 struct auth { const struct auth_ops *ops; }; /* first member */
@@ -42,6 +43,7 @@ static inline void auth_header(struct auth *a, auth_cb *cb, void *arg) { a->ops-
 static inline void auth_refused(struct auth *a, uint64_t stamp) { a->ops->refused(a, stamp); }
 static inline const char *auth_describe(struct auth *a) { return a->ops->describe(a); }
 static inline const char *auth_project(struct auth *a) { return a->ops->project(a); }
+static inline int64_t auth_lives_ms(struct auth *a) { return a->ops->lives_ms(a); }
 static inline void auth_free(struct auth *a) { if (a) a->ops->free(a); }
 
 /* Tells one header from another without keeping it: requests that went out with the old token get their 401 when a new one is there

@@ -185,6 +185,12 @@ static const char *cached_project(struct auth *a)
     return ((struct cached *)a)->project;
 }
 
+static int64_t cached_lives_ms(struct auth *a)
+{
+    struct cached *c = (struct cached *)a;
+    return c->header ? i64_max(life_left_us(c) / US_PER_MS, 0) : -1;
+}
+
 static void cached_free(struct auth *a)
 {
     struct cached *c = (struct cached *)a;
@@ -201,7 +207,7 @@ static void cached_free(struct auth *a)
     tell(&list, NULL, &err);
 }
 
-static const struct auth_ops cached_ops = {cached_header, cached_refused, cached_describe, cached_project, cached_free};
+static const struct auth_ops cached_ops = {cached_header, cached_refused, cached_describe, cached_project, cached_lives_ms, cached_free};
 
 struct auth *auth_cached(const struct auth_world *w, struct source *source, const char *project)
 {

@@ -37,22 +37,6 @@ static void take_row(const doc *row, struct permit_rows *rows)
     rows->v[at] = r;
 }
 
-/* "Sun, 06 Nov 1994 08:49:37 GMT" */
-static int64_t date_ms(const char *text)
-{
-    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    struct tm tm = {0};
-    char month[4] = "";
-    if (text == NULL || sscanf(text, "%*3s, %d %3s %d %d:%d:%d", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
-        return 0;
-    const char *at = strstr(months, month);
-    if (at == NULL || strlen(month) != 3)
-        return 0;
-    tm.tm_mon = (int)((at - months) / 3);
-    tm.tm_year -= 1900;
-    return (int64_t)timegm(&tm) * 1000;
-}
-
 struct bq_call *permits_read(struct bq *bq, const struct bq_ref *table, bq_cb *cb, void *arg)
 {
     return bq_table_rows(bq, table, 0, PERMIT_SLOTS_MAX * 2, NULL, cb, arg);
@@ -68,7 +52,7 @@ int permits_rows(const struct bq_answer *a, struct permit_rows *rows, struct err
     const doc *list = doc_get(a->doc, "rows");
     for (size_t i = 0; i < doc_len(list); i++)
         take_row(doc_at(list, i), rows);
-    rows->server_ms = a->http ? date_ms(http_header(a->http, "Date")) : 0;
+    rows->server_ms = a->http ? http_date_ms(a->http) : 0;
     return 0;
 }
 

@@ -225,6 +225,7 @@ static struct catalog_run *apply_state(struct catalog *c, const char *run, const
         return NULL;
     e->pub.paused = doc_bool(d, "paused", false);
     e->pub.parallel = doc_int(d, "parallel", 0);
+    e->pub.over = doc_bool(d, "over", false);
     return shown(e);
 }
 
@@ -278,11 +279,25 @@ char *catalog_end_key(const char *run)
     return xasprintf("end/%s", run);
 }
 
-doc *catalog_state_value(bool paused, int64_t parallel)
+/* A run whose end leaves nothing of it to be worked on, while its end is not in `batches` because a cut's outcome is still to come. Once it is settled, the end
+ * says it. */
+static bool is_over(const struct fold *f)
+{
+    return f->phase == RUN_ENDED && f->end != END_COMPLETE && f->end != END_ACCEPTED && f->end != END_ADOPTED;
+}
+
+doc *catalog_state_value(const struct fold *f)
 {
     doc *d = doc_object();
-    doc_set_bool(d, "paused", paused);
-    return doc_set_int(d, "parallel", parallel);
+    doc_set_bool(d, "paused", f->paused);
+    doc_set_bool(d, "over", is_over(f));
+    return doc_set_int(d, "parallel", f->parallel);
+}
+
+bool catalog_state_is(const struct catalog_run *known, const struct fold *f)
+{
+    bool over = is_over(f) && !fold_settled(f);
+    return known->paused == f->paused && known->parallel == f->parallel && (known->over || !over);
 }
 
 doc *catalog_end_value(const struct fold *f, int64_t time_ms)

@@ -6,7 +6,8 @@
 /*
  * The runs a fleet knows: the topic `batches`, folded. Keys:
  *   run/RUN/NONCE   the record; the first one of a run id wins, a tombstone of its key removes it
- *   state/RUN       {"paused":bool,"parallel":n}: a copy from the run's log
+ *   state/RUN       {"paused":bool,"parallel":n,"over":bool}: a copy from the run's log; over: it is cancelled, lost, ... and only jobs of cuts before
+ *                   that are waited for, so nobody needs to work on it any more
  *   end/RUN         {"end","exit","offset","time_ms","items","failed",...}: a copy of how it ended; a withdrawn submission has one too
  * A record that finds an open run of its batch's name is void from the start (the submitter withdraws), unless it replaces that run.
  *
@@ -23,7 +24,7 @@ struct catalog_run {
     struct record *record;
     char void_because[LIMIT_NAME]; /* the run that was open */
     int64_t offset;                /* of the record */
-    bool paused; int64_t parallel;
+    bool paused, over; int64_t parallel;
     doc *end;                      /* NULL while open */
 };
 struct catalog;
@@ -49,7 +50,9 @@ size_t catalog_count(const struct catalog *);
 char *catalog_record_key(const struct record *);
 char *catalog_state_key(const char *run);
 char *catalog_end_key(const char *run);
-doc *catalog_state_value(bool paused, int64_t parallel);
+/* What the fold of a run asks for; whether that is what the fleet knows of it. */
+doc *catalog_state_value(const struct fold *);
+bool catalog_state_is(const struct catalog_run *, const struct fold *);
 /* From the fold of a settled run. */
 doc *catalog_end_value(const struct fold *, int64_t time_ms);
 doc *catalog_withdrawn_value(const char *because_run, int64_t time_ms);

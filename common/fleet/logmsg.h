@@ -50,7 +50,7 @@ struct log_msg {
     /* cut */        int64_t cut;         /* number, from 0 in its scope */
                      const char *shard;   /* incarnation for a cut of one shard, "" for one of the run */
                      const char **loads; size_t load_count; /* named by a shard's cut */
-    /* parallel */   int64_t parallel;
+    /* parallel */   int64_t parallel;    /* run_cap */
     /* adopted */    const char *run;     /* by this run */
     /* cancel, fatal, abandon, lost, outcome: why, for people */
                      const char *text;
@@ -60,6 +60,13 @@ struct log_msg {
     /* who wrote it, for people */
                      const char *by;
 };
+
+/* Items of a run at once across the fleet: what was set while it went on (0: nothing was; LIMIT_ITEMS: no cap), else what its record says. 0: no cap. */
+static inline int64_t run_cap(int64_t set, int64_t own)
+{
+    int64_t cap = set > 0 ? set : own;
+    return cap < LIMIT_ITEMS ? cap : 0;
+}
 
 /* Appends the encoded message. Only passing out's ceiling fails (-1). */
 int logmsg_encode(const struct log_msg *, struct buf *out) MUST_CHECK;

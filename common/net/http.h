@@ -42,6 +42,8 @@ struct http_response {
 typedef void http_cb(void *arg, struct http_response *);
 /* The value of a header (any case), or NULL. */
 const char *http_header(const struct http_response *, const char *name);
+/* When the server answered, by its own clock (Date): wall clock, to the second; 0: it does not say. */
+int64_t http_date_ms(const struct http_response *);
 
 struct http_ops {
     struct http_call *(*send)(struct http *, const struct http_request *, http_cb *, void *arg);

@@ -9,6 +9,9 @@ static const char *next_of(const struct track *t, const struct catalog_run *heir
     const char *run = track_record(t)->run;
     if (track_unknown(t))
         snprintf(out, size, "nothing: its log is gone; `bqfleet watch %s%s` asks BigQuery", run, flags);
+    else if (f->paused && f->phase < RUN_HELD)
+        snprintf(out, size, "nothing but that items already with handlers end%s, until `bqfleet resume %s%s`", f->phase == RUN_PUBLISHING ? " and its submitter goes on publishing" : "",
+                 run, flags);
     else if (f->phase == RUN_PUBLISHING)
         snprintf(out, size, "its submitter publishes the rest and seals it; silent for %d min, it is abandoned", WAIT_ABANDON / 60000);
     else if (f->phase == RUN_WORKING)

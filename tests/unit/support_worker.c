@@ -355,7 +355,7 @@ void kit_end(struct kit *k)
 
 void kit_state(struct kit *k, bool paused)
 {
-    doc *d = catalog_state_value(paused, 0);
+    doc *d = catalog_state_value(&(struct fold){.paused = paused});
     AUTO(free_ptr) char *text = doc_text(d), *key = catalog_state_key(RUN);
     put(k, PREFIX "batches", 0, key, text, strlen(text));
     doc_free(d);

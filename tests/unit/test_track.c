@@ -291,7 +291,7 @@ static void a_copy_of_the_state_by_one_who_read_less_of_the_log_is_mended(void *
     stage_publish(s, r);
     stage_say(s, r, (struct log_msg){.type = LOGM_PAUSE});
     stage_say(s, r, (struct log_msg){.type = LOGM_RESUME});
-    outbox_batches(s->outbox, catalog_state_key(r->run), catalog_state_value(true, 0), NULL, NULL);
+    outbox_batches(s->outbox, catalog_state_key(r->run), catalog_state_value(&(struct fold){.paused = true}), NULL, NULL);
     stage_sleep(s, 100);
     struct process p;
     process_start(&p, s, r, TRACK_SECOND);

@@ -1,0 +1,228 @@
+#include "coordinator/doctor.h"
+
+#include "common/base/rnd.h"
+#include "common/base/units.h"
+#include "common/bq/permits.h"
+
+/* The tables of a spec: the target, the dataset of staging, the permits. */
+
+#define PROBE_LIFE_MS INT64_C(3600000) /* of a probe's table, were it not dropped */
+
+static bool none(struct doctor *d)
+{
+    if (d->bigquery.world.bq == NULL)
+        doctor_say(d, CHECK_SKIPPED, "BigQuery was not reached");
+    else if (!d->has_target)
+        doctor_say(d, CHECK_SKIPPED, d->spec == NULL ? "no spec names a table" : "the spec writes to no table");
+    else
+        return false;
+    return true;
+}
+
+static bool get_dataset(struct doctor *d, const struct bq_ref *ref, char location[64], struct error *err)
+{
+    struct doctor_answer answer = {.doctor = d};
+    bool there = doctor_wait(&answer, bq_dataset_get(d->bigquery.world.bq, ref->project, ref->dataset, doctor_answered, &answer));
+    if (there)
+        snprintf(location, 64, "%s", doc_str(answer.doc, "location", ""));
+    *err = answer.err;
+    doc_free(answer.doc);
+    return there;
+}
+
+/* --- the target -------------------------------------------------------------------------------------------------------------------------------------- */
+
+struct table_answer { struct doctor_answer answer; char location[64], type[32]; };
+
+static void on_table(void *arg, struct bq_table *t, const struct error *err)
+{
+    struct table_answer *a = arg;
+    a->answer.done = true;
+    a->answer.err = err ? *err : ERROR_INIT;
+    if (t == NULL)
+        return;
+    snprintf(a->location, sizeof(a->location), "%s", t->location);
+    snprintf(a->type, sizeof(a->type), "%s", t->type);
+}
+
+/* What of it we may do with the table. -1: the service does not tell (emulators do not). */
+static int may_write(struct doctor *d)
+{
+    static const char *const permissions[] = {"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"};
+    struct doctor_answer answer = {.doctor = d};
+    struct buf path = BUF_INIT(4096);
+    const char *parts[] = {"/projects/", d->target.project, "/datasets/", d->target.dataset, "/tables/", d->target.table};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (i % 2 == 0)
+            buf_xputs(&path, parts[i]);
+        else
+            http_escape(&path, parts[i]);
+    }
+    buf_xputs(&path, ":testIamPermissions");
+    doc *wanted = doc_array();
+    for (size_t i = 0; i < ARRAY_LEN(permissions); i++)
+        doc_add(wanted, doc_string(permissions[i]));
+    AUTO(doc_free_auto) doc *body = doc_set(doc_object(), "permissions", wanted);
+    bool told = doctor_wait(&answer, bq_send(d->bigquery.world.bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body, .once = true},
+                                             doctor_answered, &answer));
+    int may = told && doc_type(answer.doc) == DOC_OBJECT ? doc_len(doc_get(answer.doc, "permissions")) == ARRAY_LEN(permissions) : -1;
+    doc_free(answer.doc);
+    buf_free(&path);
+    return may;
+}
+
+enum verdict doctor_target(struct doctor *d)
+{
+    char name[700];
+    struct error err;
+    if (none(d))
+        return CHECK_SKIPPED;
+    bq_ref_text(&d->target, name, sizeof(name));
+    if (!get_dataset(d, &d->target, d->target_location, &err)) {
+        doctor_advise(d, err.code == 404 ? "make the dataset, or mend write.table" : "give the account the role BigQuery Data Editor on the dataset");
+        return doctor_say(d, CHECK_FAIL, "the dataset %s.%s: %s", d->target.project, d->target.dataset, err.text);
+    }
+    struct table_answer a = {.answer = {.doctor = d}};
+    if (!doctor_wait(&a.answer, bq_table_get(d->bigquery.world.bq, &d->target, on_table, &a))) {
+        if (a.answer.err.code == 404 && d->spec->write.create != NULL)
+            return doctor_say(d, CHECK_OK, "%s does not exist yet: the first run makes it (write.create)", name);
+        doctor_advise(d, a.answer.err.code == 404 ? "make the table, or say in write.create what its columns are; or mend write.table"
+                                                  : "give the account the role BigQuery Data Editor on the dataset");
+        return doctor_say(d, CHECK_FAIL, "%s: %s", name, a.answer.err.text);
+    }
+    d->target_exists = true;
+    if (strcmp(a.type, "TABLE") != 0 && a.type[0] != '\0') {
+        doctor_advise(d, "only tables can be written");
+        return doctor_say(d, CHECK_FAIL, "%s is no table but a %s", name, a.type);
+    }
+    int may = may_write(d);
+    if (may == 0) {
+        doctor_advise(d, "give the account the role BigQuery Data Editor (roles/bigquery.dataEditor) on the dataset");
+        return doctor_say(d, CHECK_FAIL, "%s exists, but may not be read and written", name);
+    }
+    return doctor_say(d, CHECK_OK, "%s exists%s", name, may > 0 ? ", and may be read and written" : "; whether it may be written, this service does not tell");
+}
+
+/* --- staging ------------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Makes a table as workers do, and drops it. */
+static enum verdict probe(struct doctor *d)
+{
+    char nonce[13], name[700];
+    struct doctor_answer made = {.doctor = d}, gone = {.doctor = d};
+    struct bq_ref table = d->staging;
+    struct error err = ERROR_INIT;
+    rnd_text(d->bigquery.world.rnd, nonce, sizeof(nonce) - 1);
+    snprintf(table.table, sizeof(table.table), "bqf_doctor_%s", nonce);
+    bq_ref_text(&table, name, sizeof(name));
+    AUTO(doc_free_auto) doc *schema = doc_parse("{\"fields\":[{\"name\":\"probe\",\"type\":\"STRING\"}]}", 51, "schema", &err);
+    struct bq_table_new new = {.ref = &table, .schema = schema, .expires_ms = loop_wall_ms(d->bigquery.world.loop) + PROBE_LIFE_MS,
+                               .description = "Made by bqfleet doctor --probe, to see whether that may be; goes away by itself."};
+    bool well = doctor_wait(&made, bq_table_create(d->bigquery.world.bq, &new, doctor_answered, &made));
+    doc_free(made.doc);
+    if (!well) {
+        doctor_advise(d, "give the account the role BigQuery Data Editor (roles/bigquery.dataEditor) on the dataset");
+        return doctor_say(d, CHECK_FAIL, "no table can be made there: %s", made.err.text);
+    }
+    well = doctor_wait(&gone, bq_table_delete(d->bigquery.world.bq, &table, doctor_answered, &gone));
+    doc_free(gone.doc);
+    if (!well) {
+        doctor_advise(d, "give the account the role BigQuery Data Editor (roles/bigquery.dataEditor) on the dataset");
+        return doctor_say(d, CHECK_WARN, "%s was made, but cannot be dropped (it expires within the hour): %s", name, gone.err.text);
+    }
+    return doctor_say(d, CHECK_OK, "a table was made in %s.%s and dropped", d->staging.project, d->staging.dataset);
+}
+
+enum verdict doctor_staging(struct doctor *d)
+{
+    struct error err;
+    if (none(d))
+        return CHECK_SKIPPED;
+    if (!get_dataset(d, &d->staging, d->staging_location, &err)) {
+        doctor_advise(d, err.code == 404 ? "make the dataset, or mend write.staging" : "give the account the role BigQuery Data Editor on the dataset");
+        return doctor_say(d, CHECK_FAIL, "the dataset %s.%s: %s", d->staging.project, d->staging.dataset, err.text);
+    }
+    if (d->target_location[0] != '\0' && strcmp(d->staging_location, d->target_location) != 0) {
+        doctor_advise(d, "staging has to be where the target is: a statement cannot span locations");
+        return doctor_say(d, CHECK_FAIL, "the dataset %s.%s is in location %s, the target in %s", d->staging.project, d->staging.dataset, d->staging_location,
+                          d->target_location);
+    }
+    if (d->env->settings->probe)
+        return probe(d);
+    doctor_advise(d, "`bqfleet doctor --probe` makes a table there and drops it");
+    return doctor_say(d, CHECK_OK, "the dataset %s.%s exists; whether tables may be made there was not tried", d->staging.project, d->staging.dataset);
+}
+
+/* --- permits ------------------------------------------------------------------------------------------------------------------------------------------- */
+
+struct rows_answer { struct doctor_answer answer; struct permit_rows rows; };
+
+static void on_rows(void *arg, const struct bq_answer *a)
+{
+    struct rows_answer *r = arg;
+    r->answer.done = true;
+    (void)permits_rows(a, &r->rows, &r->answer.err);
+}
+
+static enum verdict say_permits(struct doctor *d, const struct permit_rows *rows, const char *name)
+{
+    AUTO(buf_free) struct buf held = BUF_INIT(16 * 1024);
+    int64_t now_ms = rows->server_ms > 0 ? rows->server_ms : loop_wall_ms(d->bigquery.world.loop);
+    bool expired = false;
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct permit_row *row = &rows->v[i];
+        char until[32];
+        if (row->expires_us == 0)
+            continue;
+        bool over = row->expires_us / US_PER_MS <= now_ms;
+        expired |= over;
+        units_show_time(row->expires_us / US_PER_MS, until, sizeof(until));
+        buf_xprintf(&held, "; %d %s by %s, %s %s", row->slot, over ? "was held" : "held", row->holder, over ? "whose lease ran out at" : "until", until);
+    }
+    if (expired)
+        doctor_advise(d, "whoever wants a permit that ran out takes it, once its job is over; nothing is to be done (`bqfleet permits list` shows them)");
+    return doctor_say(d, CHECK_OK, "%zu in %s%s", rows->count, name, held.len > 0 ? held.data : ", all free");
+}
+
+enum verdict doctor_permits(struct doctor *d)
+{
+    if (none(d))
+        return CHECK_SKIPPED;
+    if (d->spec->write.permits == 0)
+        return doctor_say(d, CHECK_SKIPPED, "the spec takes none (write.permits: 0)");
+    if (d->env->settings->brokers == NULL && d->spec->write.permits < 0)
+        return doctor_say(d, CHECK_SKIPPED, "runs in one process take none, unless write.permits says so");
+    struct bq_ref table;
+    char name[700];
+    permits_table(&d->target, &table);
+    bq_ref_text(&table, name, sizeof(name));
+    struct rows_answer a = {.answer = {.doctor = d}};
+    if (!doctor_wait(&a.answer, permits_read(d->bigquery.world.bq, &table, on_rows, &a))) {
+        doctor_advise(d, "the account has to read and write that table: BigQuery Data Editor on its dataset");
+        return doctor_say(d, CHECK_FAIL, "%s: %s", name, a.answer.err.text);
+    }
+    if (a.rows.absent)
+        return doctor_say(d, CHECK_OK, "none yet: the first run makes %s", name);
+    return say_permits(d, &a.rows, name);
+}
+
+/* --- limits -------------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* What can be read without a cost: the staging tables that there are now. */
+enum verdict doctor_limits(struct doctor *d)
+{
+    if (none(d))
+        return CHECK_SKIPPED;
+    struct doctor_answer answer = {.doctor = d};
+    bool well = doctor_wait(&answer, bq_table_list(d->bigquery.world.bq, d->staging.project, d->staging.dataset, "bqf_", doctor_answered, &answer));
+    size_t tables = doc_len(answer.doc);
+    doc_free(answer.doc);
+    if (!well) {
+        doctor_advise(d, "give the account the role BigQuery Data Editor on the dataset");
+        return doctor_say(d, CHECK_WARN, "the staging tables cannot be listed: %s", answer.err.text);
+    }
+    if (tables > LIMIT_SHARDS_PER_QUERY)
+        doctor_advise(d, "tables of runs that are over are dropped by `bqfleet serve`, at its start and every hour");
+    return doctor_say(d, tables > LIMIT_SHARDS_PER_QUERY ? CHECK_WARN : CHECK_OK, "%zu staging tables are in %s.%s now; BigQuery reads up to 1,000 in one statement", tables,
+                      d->staging.project, d->staging.dataset);
+}
