@@ -11,11 +11,13 @@ static void on_probed(void *arg, const struct probe_result *r, const struct erro
     struct live *l = arg;
     struct error told;
     char sentence[768];
+    struct probe_result found = *r;
+    found.direct = l->record->via == VIA_DIRECT;
     if (err != NULL)
         error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown: its log is gone, and BigQuery cannot be asked: %s", l->record->run, err->text);
     else
         error_set(&told, ERR_FATAL, 0, "run %s: its outcome is unknown from its log, which no longer reaches back to its beginning; %s", l->record->run,
-                  probe_sentence(r, sentence, sizeof(sentence)));
+                  probe_sentence(&found, sentence, sizeof(sentence)));
     live_fail(l, EXIT_UNFINISHED, &told);
 }
 

@@ -374,6 +374,10 @@ struct plan *plan_start(const struct plan_options *o, plan_cb *cb, void *arg)
     p->record = xcalloc(1, sizeof(*p->record));
     fill_from_spec(p->record, o->spec);
     p->record->permits = permits_of(o->spec, o->fleet);
+    if (!o->fleet && p->record->via == VIA_DIRECT) { /* one process has one shard: its increments are the run's, one after another without a pause */
+        p->record->via = VIA_STAGING;
+        p->record->every_ms = 1;
+    }
     if (fill_identity(p->record, o, &p->err) == 0)
         (void)fill_names(p->record, o, &p->err);
     p->timer = timer_new(o->world->loop, first_step, p);

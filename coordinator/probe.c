@@ -130,7 +130,10 @@ const char *probe_sentence(const struct probe_result *r, char *out, size_t size)
 {
     switch (r->state) {
     case PROBE_NONE:
-        snprintf(out, size, "BigQuery has no job %s of it, so nothing was written", r->job);
+        if (r->direct)
+            snprintf(out, size, "BigQuery has no job %s of it: the increments of its workers may be written (jobs bqfleet_direct_...), and the rest is not", r->job);
+        else
+            snprintf(out, size, "BigQuery has no job %s of it, so nothing was written", r->job);
         break;
     case PROBE_RUNNING:
         snprintf(out, size, "its job %s is still running: look at how it ends", r->job);

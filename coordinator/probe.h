@@ -17,6 +17,7 @@ struct probe_result {
     char job[JOB_BASE_SIZE + 16];               /* the last one; the one that is missing, when there is none */
     int64_t inserted, updated, deleted; /* of all written cuts */
     char text[512];              /* of a failure */
+    bool direct;                 /* set by whoever asked: its workers wrote increments under other ids, which are not known */
 };
 typedef void probe_cb(void *arg, const struct probe_result *, const struct error *err);
 

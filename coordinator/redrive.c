@@ -143,6 +143,7 @@ struct record *redrive_record(const struct world *world, const struct record *of
     /* All at the end: an increment would be on the table before the adopted rows, which win a tie against what is there; and a redrive that ends unwritten
      * must have written nothing, so that it can be repeated. */
     r->every_ms = 0;
+    r->via = r->via == VIA_DIRECT ? VIA_STAGING : r->via;
     doc_free(r->selection);
     r->selection = dead_filter_to_doc(&c->filter);
     r->left = left_of(f, c);

@@ -139,6 +139,8 @@ static int read_finish(struct spec *s, struct yaml *root, struct error *err)
     if (s->write.mode == WRITE_REPLACE || s->write.mode == WRITE_REPLACE_PARTITIONS)
         return yaml_error(at, err, "finish.every: cannot be combined with write.mode: %s, whose one statement replaces all; "
                           "write every: 0, or use merge or append", write_mode_name(s->write.mode));
+    if (s->write.via == VIA_DIRECT)
+        return yaml_error(at, err, "finish.every: with write.via: direct every worker writes as soon as it may; write every: 0, or via: staging");
     if (s->write.mode == WRITE_NONE)
         return yaml_error(at, err, "finish.every: nothing is written with write.mode: none, so there are no increments");
     return 0;

@@ -57,6 +57,11 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
         return -1;
     if (mode == WRITE_MERGE && s->write.key_count == 0)
         return yaml_error(write, err, "write.keys is missing; mode: merge needs the columns that tell rows apart (or write mode: append)");
+    if (mode == WRITE_REPLACE && s->write.via == VIA_DIRECT)
+        return yaml_error(yaml_get(write, "via"), err, "write.via: direct writes in many increments, and with mode: replace each would delete what the others "
+                          "wrote; write via: staging, or mode: merge or append");
+    if (s->write.via == VIA_DIRECT && s->write.permits == 0)
+        return yaml_error(yaml_get(write, "permits"), err, "write.permits: workers that write directly must take turns at the table; leave it out, or write 1 or more");
     if (mode != WRITE_MERGE && refuse(write, "insert_only", "only mode: merge updates rows, so only there a column can be kept", err) != 0)
         return -1;
     if (s->write.key_count == 0 && refuse(write, "null_keys", "says how NULL compares in the columns of write.keys, which is missing", err) != 0)
@@ -74,8 +79,8 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
 static int refuse_what_comes_later(struct yaml *write, int via, struct error *err)
 {
     const struct yaml *mode = yaml_get(write, "mode");
-    if (via != VIA_STAGING)
-        return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging", vias[via]);
+    if (via == VIA_WORKER_TABLES)
+        return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging or via: direct", vias[via]);
     if (mode != NULL && mode->type == YAML_SCALAR && strcmp(mode->value, "replace-partitions") == 0)
         return yaml_error(mode, err, "write.mode: replace-partitions is not available in this version; there are merge, append, replace and none");
     return 0;

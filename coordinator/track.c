@@ -251,6 +251,8 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
         consolidate_state(t->consolidate, out, size);
     } else if (t->cleanup != NULL) {
         snprintf(out, size, "BigQuery to drop the run's staging tables");
+    } else if (fold_open_cut(f) != NULL && fold_open_cut(f)->shard >= 0) {
+        track_shards_waits_for(t, out, size);
     } else if (fold_open_cut(f) != NULL) {
         if (t->waits_for_adopted)
             snprintf(out, size, "%s", t->adopt_why);

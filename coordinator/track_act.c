@@ -3,7 +3,7 @@
 #include "coordinator/submit.h"
 #include "coordinator/track_internal.h"
 
-enum { NO_HURRY_MS = 60000, TROUBLE_AGAIN_MS = 60000, LEFT_JITTER_MS = 1500 };
+enum { NO_HURRY_MS = 60000, LEFT_JITTER_MS = 1500 };
 
 /* --- deciding: a decision is a message, and takes effect when it is read back ----------------------------------------------------------------- */
 
@@ -220,6 +220,16 @@ static int64_t decide_lost(struct track *t)
 
 /* --- consolidating -------------------------------------------------------------------------------------------------------------------------------- */
 
+void track_cannot_consolidate(struct track *t, const struct error *err)
+{
+    struct error copy = *err;
+    snprintf(t->trouble, sizeof(t->trouble), "%.250s", copy.text);
+    error_prefix(&copy, "run %s: its rows are staged, but cannot be consolidated from here", t->record->run);
+    error_reason(&copy, "consolidate");
+    track_moved(t);
+    track_tell_trouble(t, &copy);
+}
+
 static void stop_consolidating(struct track *t, bool settled)
 {
     letter_forget(t->outcome);
@@ -232,12 +242,8 @@ static void cannot_consolidate(struct track *t, const struct error *err)
 {
     struct error copy = *err;
     stop_consolidating(t, false);
-    t->again_us = loop_now_us(t->loop) + TROUBLE_AGAIN_MS * US_PER_MS;
-    snprintf(t->trouble, sizeof(t->trouble), "%.250s", copy.text);
-    error_prefix(&copy, "run %s: its rows are staged, but cannot be consolidated from here", t->record->run);
-    error_reason(&copy, "consolidate");
-    track_moved(t);
-    track_tell_trouble(t, &copy);
+    t->again_us = loop_now_us(t->loop) + TRACK_TROUBLE_AGAIN_MS * US_PER_MS;
+    track_cannot_consolidate(t, &copy);
 }
 
 static void on_outcome_said(void *arg, int64_t offset, const struct error *err)
@@ -265,16 +271,6 @@ static void on_consolidated(void *arg, struct log_msg *outcome, const struct err
         cannot_consolidate(t, err);
 }
 
-/* A run that replaces another one writes only after the older one's outcome: else the older's job might land on top of it. The same for one which that
- * one replaced, and which may still wait for its outcome though the one between was cancelled at once. */
-static bool older_open(const struct track *t)
-{
-    struct catalog *runs = catalog_watch_runs(t->o.watch);
-    const struct catalog_run *own = t->record->replaces[0] ? catalog_find(runs, t->record->run) : NULL;
-    const struct catalog_run *older = t->record->replaces[0] ? catalog_find(runs, t->record->replaces) : NULL;
-    return (older != NULL && older->standing == STANDING_OPEN) || (own != NULL && catalog_open_before(runs, own) != NULL);
-}
-
 /* Nobody has the first right where the submitter has left; nor any longer once it did not make use of it, and this one took over. */
 static int64_t wait_of(const struct track *t)
 {
@@ -299,13 +295,15 @@ static bool adopted_is_ready(struct track *t, const struct fold_cut *cut)
 static int64_t consolidate_next(struct track *t)
 {
     const struct fold_cut *cut = fold_open_cut(t->fold);
+    if (cut != NULL && cut->shard >= 0) /* those of shards come first */
+        cut = NULL;
     int64_t at = cut ? cut - t->fold->cuts : -1, now = loop_now_us(t->loop);
     if (at != t->cut_at) { /* settled by whomever, or a new one */
         stop_consolidating(t, true);
         t->cut_at = at;
         t->again_us = 0;
     }
-    t->waits_for_older = cut != NULL && older_open(t);
+    t->waits_for_older = cut != NULL && catalog_older_open(catalog_watch_runs(t->o.watch), t->record);
     if (cut == NULL || t->consolidate != NULL)
         return NO_HURRY_MS;
     if (t->waits_for_older)
@@ -314,12 +312,6 @@ static int64_t consolidate_next(struct track *t)
         return t->again_us == INT64_MAX ? NO_HURRY_MS : (t->again_us - now) / US_PER_MS + 1;
     if (t->world.bq == NULL && t->record->has_target) /* left to those who have BigQuery */
         return NO_HURRY_MS;
-    if (cut->shard >= 0) {
-        struct error err;
-        error_set(&err, ERR_FATAL, 0, "the run has a cut of a single shard, which only a later version can consolidate");
-        cannot_consolidate(t, &err);
-        return NO_HURRY_MS;
-    }
     if (cut->last && !adopted_is_ready(t, cut))
         return NO_HURRY_MS;
     struct consolidate_options o = {.world = &t->world, .of = {.record = t->record, .fold = t->fold, .cut = cut, .adopted = t->adopted,
@@ -410,6 +402,7 @@ int64_t track_act(struct track *t)
         again = i64_min(again, decide_orphaned(t));
         again = i64_min(again, decide_lost(t));
     }
+    again = i64_min(again, track_shards(t));
     again = i64_min(again, consolidate_next(t));
     again = i64_min(again, track_early(t));
     if (t->renew == NULL && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
@@ -426,6 +419,7 @@ void track_act_stop(struct track *t)
         letter_forget(t->said[i].letter);
     ticket_forget(t->lost_ticket);
     stop_consolidating(t, false);
+    track_shards_stop(t);
     permit_end(t->early, false);
     letter_forget(t->copy);
     free(t->lost_offsets);

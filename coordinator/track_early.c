@@ -49,9 +49,9 @@ int64_t track_early(struct track *t)
     bool spent = t->early_until_us > 0 && f->done == 0; /* it was kept once for a run that is slower than it is small */
     if (t->early != NULL || spent || !soon(t))
         return LOOK_MS;
-    char base[JOB_BASE_SIZE], purpose[LIMIT_NAME + 32];
+    char base[JOB_BASE_SIZE], purpose[CUT_PURPOSE_SIZE];
     job_base_cut(base, t->record->run, f->run_cuts);
-    snprintf(purpose, sizeof(purpose), "cut %" PRId64 " of run %s", f->run_cuts, t->record->run);
+    cut_purpose(purpose, t->record, "", f->run_cuts);
     t->early_cut = f->run_cuts;
     t->early_until_us = now + KEPT_MS * US_PER_MS;
     t->early = permits_want(permits, base, purpose, on_grant, t);

@@ -1,6 +1,8 @@
 #ifndef BQF_COORDINATOR_TRACK_INTERNAL_H
 #define BQF_COORDINATOR_TRACK_INTERNAL_H
 
+#include <sys/queue.h>
+
 #include "common/fleet/consolidate.h"
 #include "coordinator/cleanup.h"
 #include "coordinator/renew.h"
@@ -11,6 +13,9 @@ enum lost_step { LOST_IDLE, LOST_OFFSETS, LOST_LOWS, LOST_END, LOST_READING };
 
 /* A message this tracker wrote: not again before it was read back. */
 struct said { struct track *track; struct letter *letter; int64_t offset; };
+
+struct shard_cut;
+#define TRACK_TROUBLE_AGAIN_MS 60000 /* after this process's own trouble with a cut */
 
 struct track {
     struct track_options o;
@@ -43,6 +48,7 @@ struct track {
     char trouble[256];
     bool waits_for_older, waits_for_adopted;
     bool took_over;            /* a consolidation that another had the first right to */
+    LIST_HEAD(, shard_cut) shard_cuts;
     /* a permit for the next cut, asked for before there is one */
     struct permit_use *early;
     int64_t early_cut, early_until_us; /* its number; so long it is kept without one */
@@ -66,6 +72,15 @@ void track_act_stop(struct track *);
 letter_cb track_on_said;   /* of a struct said */
 void track_moved(struct track *);
 void track_tell_trouble(struct track *, const struct error *);
+
+/* This process cannot do a cut: for people. */
+void track_cannot_consolidate(struct track *, const struct error *);
+
+/* track_shards.c: cuts of single shards, whose worker writes them unless it is gone. Returns as track_act. */
+int64_t track_shards(struct track *);
+void track_shards_stop(struct track *);
+/* What is done here for them: "" for nothing. */
+const char *track_shards_waits_for(const struct track *, char *out, size_t size);
 
 /* track_early.c: a permit takes a second or more to come: it is asked for while the last items still run. Returns as track_act. */
 int64_t track_early(struct track *);

@@ -31,6 +31,7 @@ struct handler;
 struct post;
 struct fatal;
 struct shard;
+struct direct;
 struct stream;
 TAILQ_HEAD(stream_list, stream);
 
@@ -90,6 +91,8 @@ struct run {
     struct staging *staging;
     struct stream_list streams;
     struct manifests *manifests;
+    struct direct *direct;          /* NULL: its rows wait for its last cut */
+    int64_t loads_told;             /* loads in manifests that were sent */
     struct fatal *telling;          /* of the fatal error, in its log */
     bool over;                      /* its end is in known->end */
     bool fatal;

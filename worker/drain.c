@@ -1,6 +1,7 @@
 #include "worker/drain.h"
 
 #include "worker/core.h"
+#include "worker/direct.h"
 #include "worker/dispatch.h"
 #include "worker/fatal.h"
 #include "worker/intake.h"
@@ -72,6 +73,8 @@ static bool landed(const struct worker *w)
     const struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->telling != NULL && !fatal_told(run->telling))
+            return false;
+        if (!direct_idle(run->direct))
             return false;
         if (run->pool != NULL && !run->fatal && (run->running > 0 || !staging_empty(run->staging) || !streams_none(run) || !manifests_none(run->manifests)))
             return false;

@@ -203,6 +203,7 @@ void manifests_load(const struct load *l)
     struct manifest body = {.incarnation = m->w->incarnation, .load = l->id, .rows = l->rows, .ranges = l->ranges.v, .range_count = l->ranges.count,
                             .has_range = l->range.any, .range_null = l->range.null, .range_lo = l->range.lo, .range_hi = l->range.hi};
     publish(m, &body);
+    l->run->loads_told++;
     struct out *o = TAILQ_LAST(&m->outs, out_list);
     struct item *item;
     while ((item = TAILQ_FIRST(&l->items)) != NULL) {

@@ -1,5 +1,6 @@
 #include "worker/runs.h"
 
+#include "worker/direct.h"
 #include "worker/dispatch.h"
 #include "worker/fatal.h"
 #include "worker/intake.h"
@@ -61,6 +62,7 @@ static struct run *run_new(struct runs *rs, const struct catalog_run *known)
     run->pool = pool_new(run);
     run->staging = staging_new(run);
     run->manifests = manifests_new(run);
+    run->direct = direct_new(run);
     make_rowcheck(run);
     return run;
 }
@@ -83,6 +85,7 @@ static void run_free(struct runs *rs, struct run *run, bool done)
     struct worker *w = rs->w;
     rs->version++;
     quiet(run);
+    direct_free(run->direct);
     fatal_free(run->telling);
     struct item *item, *next;
     for (item = TAILQ_FIRST(&w->items); item != NULL && run->items.count > 0; item = next) {
@@ -194,6 +197,11 @@ struct run *runs_find(struct runs *rs, const char *id, size_t len, enum run_answ
         stop_over(run);
     }
     return run;
+}
+
+struct catalog *runs_catalog(const struct runs *rs)
+{
+    return rs->catalog;
 }
 
 uint64_t runs_version(const struct runs *rs)

@@ -11,6 +11,7 @@ void runs_free(struct runs *); /* with all runs and their items */
 
 enum run_answer { RUN_OPEN, RUN_OVER /* ended, or void from the start */, RUN_UNKNOWN /* also until `batches` was read once */ };
 struct run *runs_find(struct runs *, const char *id, size_t len, enum run_answer *);
+struct catalog *runs_catalog(const struct runs *);
 /* Goes up when a struct run was freed: pointers kept from before must not be used. */
 uint64_t runs_version(const struct runs *);
 

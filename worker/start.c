@@ -4,7 +4,9 @@
 
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/bq/permits_set.h"
 
+#define RELEASE_MS 3000 /* at the end, for permits to be given back */
 #define DEFAULT_URL "https://bigquery.googleapis.com"
 
 /* --- handlers ---------------------------------------------------------------------------------------------------------------------------------------- */
@@ -111,6 +113,9 @@ static int open_bq(struct start *st, const struct settings *s, const char *(*env
     /* Each run's record names the project of its jobs; this one is only for runs whose record does not. */
     st->world.bq = bq_new(&(struct bq_options){.loop = st->world.loop, .http = st->http, .auth = st->auth, .rnd = &st->rnd, .metrics = &st->metrics,
                                                .base_url = url, .project = project ? project : ""});
+    char holder[LIMIT_NAME + 16];
+    snprintf(holder, sizeof(holder), "worker %s", st->name);
+    st->world.permits = st->permits = permits_set_new(st->world.bq, &st->rnd, holder, s->lease_ms);
     return check_credentials(st, s->wait_ms > 0 ? s->wait_ms : WAIT_SERVICE, err);
 }
 
@@ -159,6 +164,9 @@ void start_close(struct start *st)
         children_free(st->world.children);
     if (st->world.bus != NULL)
         bus_free(st->world.bus);
+    if (st->permits != NULL) /* what is held is given back, so that nobody has to wait for its lease */
+        loop_until(st->world.loop, permits_set_given_back, st->permits, RELEASE_MS * US_PER_MS);
+    permits_set_free(st->permits);
     bq_free(st->world.bq);
     auth_free(st->auth);
     http_free(st->http);

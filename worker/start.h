@@ -15,6 +15,7 @@ struct start {
     struct metrics metrics;
     struct http *http;
     struct auth *auth;
+    struct permits_set *permits;
     struct waiting credentials; /* for the first token */
     struct handler_defs handlers;
     char name[LIMIT_NAME];

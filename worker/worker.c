@@ -1,6 +1,7 @@
 #include "worker/worker.h"
 
 #include "worker/core.h"
+#include "worker/direct.h"
 #include "worker/dispatch.h"
 #include "worker/drain.h"
 #include "worker/handlers/handler.h"
@@ -102,6 +103,8 @@ static const char *trouble(struct worker *w)
             return streams_waits_for(run);
         if (run->pool != NULL && pool_waits_for(run->pool)[0])
             return pool_waits_for(run->pool);
+        if (direct_waits_for(run->direct)[0])
+            return direct_waits_for(run->direct);
     }
     const char *text = posts_waits_for(w->posts);
     if (text[0] == '\0')

@@ -99,6 +99,13 @@ struct catalog_run *catalog_open_before(struct catalog *c, const struct catalog_
     return newest_open(c, run->record->batch, run->offset);
 }
 
+bool catalog_older_open(struct catalog *c, const struct record *r)
+{
+    const struct catalog_run *own = r->replaces[0] ? catalog_find(c, r->run) : NULL;
+    const struct catalog_run *older = r->replaces[0] ? catalog_find(c, r->replaces) : NULL;
+    return (older != NULL && older->standing == STANDING_OPEN) || (own != NULL && catalog_open_before(c, own) != NULL);
+}
+
 struct catalog_run *catalog_heir_of(struct catalog *c, const char *run)
 {
     struct catalog_run *heir = NULL;

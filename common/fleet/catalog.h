@@ -37,6 +37,9 @@ struct catalog_run *catalog_find_n(struct catalog *, const char *run, size_t run
 struct catalog_run *catalog_open_of(struct catalog *, const char *batch); /* the open run of that name; the newest, where it replaces others */
 /* The newest of the open runs of the same name that were there before that run, which replaces them, directly or not; NULL. */
 struct catalog_run *catalog_open_before(struct catalog *, const struct catalog_run *);
+/* The run replaces one that is open still, directly or not: it writes only after that one's outcome, whose job might land on top of its own otherwise. The
+ * same for one that was replaced by a run between, which may have ended at once and before it. */
+bool catalog_older_open(struct catalog *, const struct record *);
 /* The newest open run that is to adopt that one; NULL. */
 struct catalog_run *catalog_heir_of(struct catalog *, const char *run);
 /* The newest run that redrives that one's failed items, and is open or was written; NULL. */

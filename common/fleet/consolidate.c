@@ -22,6 +22,7 @@ struct consolidate {
     struct world world;
     const struct record *record;
     int64_t cut;
+    char shard[INCARNATION_LEN + 1], base[JOB_BASE_SIZE]; /* shard: "" for a cut of the run */
     bool last;
     enum step step;
     int first_try, failures;
@@ -75,6 +76,7 @@ static void say(struct consolidate *c, struct log_msg *m)
 {
     m->type = LOGM_OUTCOME;
     m->cut = c->cut;
+    m->shard = c->shard;
     c->step = STEP_SAY;
     c->cb(c->arg, m, NULL);
 }
@@ -132,7 +134,7 @@ static void on_job(void *arg, const struct bq_job_result *r)
         say_failed(c, r->err->text);
         return;
     }
-    log_line(LOG_DEBUG, &ctx, "cut %" PRId64 " is consolidated", c->cut);
+    log_line(LOG_DEBUG, &ctx, "cut %" PRId64 "%s%s is consolidated", c->cut, c->shard[0] ? " of shard " : "", c->shard);
     struct log_msg m = {.ok = true, .job = c->job_id, .inserted = r->inserted, .updated = r->updated, .deleted = r->deleted, .rows = c->text.rows};
     /* Where the answer has only a total. */
     if (r->inserted == 0 && c->record->mode == WRITE_APPEND)
@@ -152,7 +154,7 @@ static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t 
 {
     size_t n = 0;
     v[n++] = (struct bq_label){"bqfleet_run", c->record->run};
-    v[n++] = (struct bq_label){"bqfleet_kind", "cut"};
+    v[n++] = (struct bq_label){"bqfleet_kind", c->shard[0] ? "direct" : "cut"};
     v[n++] = (struct bq_label){"bqfleet_last", c->last ? "yes" : "no"};
     v[n++] = (struct bq_label){"bqfleet_meaning", c->meaning};
     const doc *own = doc_get(c->record->spec, "write.labels");
@@ -186,20 +188,17 @@ static bool wants_permit(struct consolidate *c)
         c->grant = permit_hand_over(c->use, on_permit, c);
         return c->grant == NULL;
     }
-    char base[JOB_BASE_SIZE], purpose[LIMIT_NAME + 32];
-    job_base_cut(base, c->record->run, c->cut);
-    snprintf(purpose, sizeof(purpose), "cut %" PRId64 " of run %s", c->cut, c->record->run);
-    c->use = permits_want(c->permits, base, purpose, on_permit, c);
+    char purpose[CUT_PURPOSE_SIZE];
+    cut_purpose(purpose, c->record, c->shard, c->cut);
+    c->use = permits_want(c->permits, c->base, purpose, on_permit, c);
     return true;
 }
 
 /* The statement, or what stands in its place when there can be none. */
 static void run_job(struct consolidate *c)
 {
-    char base[JOB_BASE_SIZE];
     if (wants_permit(c))
         return;
-    job_base_cut(base, c->record->run, c->cut);
     struct bq_label labels[64];
     size_t label_count = labels_of(c, labels, ARRAY_LEN(labels));
     bool gives_up = c->impossible.kind != ERR_NONE;
@@ -208,7 +207,7 @@ static void run_job(struct consolidate *c)
     if (params != NULL && c->text.fenced)
         permits_fence_params(params, c->grant ? c->grant : &(struct permit_grant){.slot = -1, .token = "none"});
     AUTO(doc_free_auto) doc *configuration = gives_up ? NULL : bq_query_config(sql, params, c->record->max_bytes_billed);
-    struct bq_job_spec spec = {.id_base = base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
+    struct bq_job_spec spec = {.id_base = c->base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
                                .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
                                .on_inserted = on_inserted};
@@ -264,6 +263,16 @@ static void go_on(struct consolidate *c)
     }
 }
 
+static void look(struct consolidate *c);
+
+/* It failed because its permit was lost: nothing was written, and it decides nothing. */
+static bool was_fenced(const doc *job)
+{
+    struct error err = ERROR_INIT;
+    bq_classify(0, doc_str(job, "status.errorResult.reason", ""), doc_str(job, "status.errorResult.message", ""), true, &err);
+    return strcmp(err.reason, PERMIT_LOST) == 0;
+}
+
 /* A job that is there and has not failed needs nothing made ready. */
 static void on_look(void *arg, const struct bq_answer *a)
 {
@@ -277,9 +286,20 @@ static void on_look(void *arg, const struct bq_answer *a)
     } else if (done && doc_type(doc_get(job, "status.errorResult")) != DOC_OBJECT) {
         c->found = true;
         run_job(c);
+    } else if (done && was_fenced(job)) {
+        c->first_try++;
+        look(c);
     } else {
         go_on(c);
     }
+}
+
+static void look(struct consolidate *c)
+{
+    char id[JOB_BASE_SIZE + 16];
+    snprintf(id, sizeof(id), "%s_t%d", c->base, c->first_try);
+    c->step = STEP_LOOK;
+    c->call = bq_job_get(c->world.bq, id, c->record->location[0] ? c->record->location : NULL, on_look, c);
 }
 
 static void turn(void *arg)
@@ -289,11 +309,7 @@ static void turn(void *arg)
         struct log_msg m = {.ok = true, .rows = c->text.rows, .text = "nothing to write"};
         say(c, &m);
     } else if (c->step == STEP_WAIT || c->step == STEP_LOOK) {
-        char id[JOB_BASE_SIZE + 16], base[JOB_BASE_SIZE];
-        job_base_cut(base, c->record->run, c->cut);
-        snprintf(id, sizeof(id), "%s_t%d", base, c->first_try);
-        c->step = STEP_LOOK;
-        c->call = bq_job_get(c->world.bq, id, c->record->location[0] ? c->record->location : NULL, on_look, c);
+        look(c);
     } else {
         go_on(c);
     }
@@ -325,6 +341,9 @@ struct consolidate *consolidate_start(const struct consolidate_options *o, conso
     struct consolidate *c = xcalloc(1, sizeof(*c));
     *c = (struct consolidate){.world = *o->world, .record = o->of.record, .cut = o->of.cut->number,
                               .last = o->of.cut->last, .first_try = o->first_try, .use = o->use, .cb = cb, .arg = arg};
+    cut_job_base(c->base, &o->of);
+    if (o->of.cut->shard >= 0)
+        snprintf(c->shard, sizeof(c->shard), "%s", o->of.fold->shards[o->of.cut->shard].incarnation);
     c->permits = consolidate_permits(o->world, c->record);
     record_meaning(c->record, c->meaning);
     c->until_ms = o->wait_ms > 0 ? loop_wall_ms(c->world.loop) + o->wait_ms : 0;
@@ -361,6 +380,10 @@ const char *consolidate_state(const struct consolidate *c, char *out, size_t siz
     switch (c->step) {
     case STEP_WAIT:
         units_show_time(c->until_ms, until, sizeof(until));
+        if (c->shard[0]) {
+            snprintf(out, size, "an increment of shard %s: left to its worker until %s, then done here", c->shard, until);
+            break;
+        }
         snprintf(out, size, "consolidation: left to its first coordinator (%s) until %s, then done here", c->record->by, until);
         break;
     case STEP_LOOK:

@@ -8,6 +8,24 @@ struct cut_part cut_part(const struct cut_of *of, size_t i)
     return (struct cut_part){.record = of->adopted[i - 1].record, .fold = of->adopted[i - 1].fold, .cut = LOAD_UNCUT, .age = age};
 }
 
+static const char *shard_of(const struct cut_of *of)
+{
+    return of->cut->shard < 0 ? "" : of->fold->shards[of->cut->shard].incarnation;
+}
+
+void cut_job_base(char out[JOB_BASE_SIZE], const struct cut_of *of)
+{
+    if (of->cut->shard < 0)
+        job_base_cut(out, of->record->run, of->cut->number);
+    else
+        job_base_shard_cut(out, of->record->run, shard_of(of), of->cut->number);
+}
+
+void cut_purpose(char out[CUT_PURPOSE_SIZE], const struct record *r, const char *shard, int64_t cut)
+{
+    snprintf(out, CUT_PURPOSE_SIZE, "cut %" PRId64 "%s%s of run %s", cut, shard[0] ? " of shard " : "", shard, r->run);
+}
+
 void cut_load_name(char out[CUT_LOAD_SIZE], const struct cut_of *of, const struct cut_part *part, const struct fold_load *l)
 {
     if (of->adopted_count == 0)
@@ -134,12 +152,15 @@ static void add_names(struct cut_digest *d, const char *what, char *const *names
 
 /* Of what the statement does, not of how it says it: a coordinator of a later version, which may write it otherwise, finds the job of an earlier one and
  * knows it for the same. Taken for somebody else's it would be reported as failed, while its rows arrive. */
-static void digest(const struct cut_gathered *g, const struct record *r, const struct fold_cut *cut, struct cut_text *t)
+static void digest(const struct cut_gathered *g, const struct cut_of *of, struct cut_text *t)
 {
+    const struct record *r = of->record;
     struct cut_digest d = CUT_DIGEST_INIT;
     char target[1024];
     AUTO(free_ptr) char *schema = r->schema_doc ? doc_text(r->schema_doc) : xstrdup("");
-    cut_digest_add(&d, "%s %" PRId64 " %s %s\n", r->run, cut->number, write_mode_name(r->mode), bq_ref_text(&r->target, target, sizeof(target)));
+    cut_digest_add(&d, "%s %" PRId64 " %s %s\n", r->run, of->cut->number, write_mode_name(r->mode), bq_ref_text(&r->target, target, sizeof(target)));
+    if (of->cut->shard >= 0)
+        cut_digest_add(&d, "shard %s\n", shard_of(of));
     cut_digest_add(&d, "%s", schema);
     add_names(&d, "\nkeys", r->keys, r->key_count);
     if (r->null_keys != NULL_KEYS_REFUSE)
@@ -196,7 +217,7 @@ static int make(struct cut_gathered *g, const struct cut_of *of, size_t shards_a
     bool marks = empty && of->cut->last && of->cut->number > 0;
     if (r->mode == WRITE_NONE || (empty && !marks))
         return 1;
-    digest(g, r, of->cut, t);
+    digest(g, of, t);
     if (marks) {
         sql_nothing(&t->sql);
         return 0;

@@ -18,6 +18,11 @@ struct cut_of {
 /* Part 0 is the run itself, part i its adopted one i - 1. A later run's rows win where order_by does not decide: age, the run itself having the greatest. */
 struct cut_part { const struct record *record; const struct fold *fold; int64_t cut; int age; };
 struct cut_part cut_part(const struct cut_of *, size_t i);
+/* Of its job's ids: the run's cuts have theirs, those of a shard another kind. */
+void cut_job_base(char out[JOB_BASE_SIZE], const struct cut_of *);
+/* What its permit is for, for people. shard: "" for a cut of the run. */
+#define CUT_PURPOSE_SIZE (LIMIT_NAME + 64)
+void cut_purpose(char out[CUT_PURPOSE_SIZE], const struct record *, const char *shard, int64_t cut);
 /* The load as the statement knows it: its id, after "AGE/" where runs are adopted, since a worker of two runs gives the same ids in both. */
 #define CUT_LOAD_SIZE (LOAD_ID_LEN + 12)
 void cut_load_name(char out[CUT_LOAD_SIZE], const struct cut_of *, const struct cut_part *, const struct fold_load *);

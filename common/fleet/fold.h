@@ -57,7 +57,12 @@ struct fold_cut {
     int64_t inserted, updated, deleted, rows;
 };
 
-struct fold_shard { char incarnation[INCARNATION_LEN + 1]; int64_t cuts; };
+struct fold_shard {
+    char incarnation[INCARNATION_LEN + 1];
+    int64_t cuts;             /* of its own so far: the number the next one must have */
+    int64_t loads;            /* that manifests named */
+    int64_t uncut;            /* accepted loads without a cut */
+};
 
 struct fold {
     struct fold_config config;
@@ -112,6 +117,15 @@ int64_t fold_tolerated(const struct fold *);
 bool fold_must_stop(const struct fold *);       /* stop_after failures in a row: a coordinator writes fatal */
 /* The next cut to consolidate: the first open one, in log order; NULL when there is none now. */
 const struct fold_cut *fold_open_cut(const struct fold *);
+/* The next open one after that, in log order; NULL: there is none. */
+const struct fold_cut *fold_next_open(const struct fold *, const struct fold_cut *);
+/* An open cut's turn has come: one of the run waits for all before it; one of a shard for the run's and its own shard's, so that of equal keys a later
+ * increment's row is written later. */
+bool fold_cut_ready(const struct fold *, const struct fold_cut *);
+/* The shard's index; -1: no load of it was accepted. */
+int fold_find_shard(const struct fold *, const char *incarnation);
+/* Calls back for loads of the shard that have no cut, in log order, until it returns false. */
+void fold_uncut_loads(const struct fold *, int shard, bool (*each)(void *arg, const struct fold_load *), void *arg);
 /* Ended, and every cut that stands has its outcome: nothing will change any more, and shards may go. */
 bool fold_settled(const struct fold *);
 /* Exit code of the run's commands (error.h), once settled or held. */

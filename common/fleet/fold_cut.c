@@ -11,9 +11,13 @@ static struct fold_cut *add_cut(struct fold *f, int64_t number, int shard, int64
 
 static void give_load(struct fold *f, size_t load, struct fold_cut *c)
 {
+    struct fold_index *x = fold_index(f);
     f->loads[load].cut = c - f->cuts;
+    f->shards[f->loads[load].shard].uncut--;
     c->loads++;
-    fold_index(f)->uncut--;
+    x->uncut--;
+    while (x->first_uncut < f->load_count && f->loads[x->first_uncut].cut != LOAD_UNCUT)
+        x->first_uncut++;
 }
 
 void fold_cut_run(struct fold *f, int64_t offset, bool last)
@@ -27,7 +31,7 @@ void fold_cut_run(struct fold *f, int64_t offset, bool last)
     x->first_uncut = f->load_count;
 }
 
-static int find_shard(const struct fold *f, const char *incarnation)
+int fold_find_shard(const struct fold *f, const char *incarnation)
 {
     struct fold_name *n;
     HASH_FIND_STR(fold_index(f)->shards, incarnation, n);
@@ -46,7 +50,7 @@ static int64_t find_uncut(const struct fold *f, const char *id, int shard)
 
 int fold_cut_shard(struct fold *f, const struct log_msg *m, int64_t offset)
 {
-    int shard = find_shard(f, m->shard);
+    int shard = fold_find_shard(f, m->shard);
     if (shard < 0 || m->cut != f->shards[shard].cuts)
         return 1;
     bool any = false;
@@ -65,7 +69,7 @@ int fold_cut_shard(struct fold *f, const struct log_msg *m, int64_t offset)
 
 int fold_settle_cut(struct fold *f, const struct log_msg *m)
 {
-    int shard = m->shard[0] ? find_shard(f, m->shard) : -1;
+    int shard = m->shard[0] ? fold_find_shard(f, m->shard) : -1;
     if (m->shard[0] && shard < 0)
         return 1;
     for (size_t i = fold_index(f)->first_open; i < f->cut_count; i++) {
@@ -94,12 +98,43 @@ void fold_void_open_cuts(struct fold *f)
     fold_index(f)->first_open = f->cut_count;
 }
 
-const struct fold_cut *fold_open_cut(const struct fold *f)
+static const struct fold_cut *open_from(const struct fold *f, size_t i)
 {
-    for (size_t i = fold_index(f)->first_open; i < f->cut_count; i++)
+    for (; i < f->cut_count; i++)
         if (f->cuts[i].state == CUT_OPEN)
             return &f->cuts[i];
     return NULL;
+}
+
+const struct fold_cut *fold_open_cut(const struct fold *f)
+{
+    return open_from(f, fold_index(f)->first_open);
+}
+
+const struct fold_cut *fold_next_open(const struct fold *f, const struct fold_cut *c)
+{
+    return open_from(f, (size_t)(c - f->cuts) + 1);
+}
+
+bool fold_cut_ready(const struct fold *f, const struct fold_cut *c)
+{
+    const struct fold_cut *before = fold_open_cut(f);
+    for (; before != NULL && before < c; before = fold_next_open(f, before))
+        if (c->shard < 0 || before->shard < 0 || before->shard == c->shard)
+            return false;
+    return c->state == CUT_OPEN;
+}
+
+void fold_uncut_loads(const struct fold *f, int shard, bool (*each)(void *, const struct fold_load *), void *arg)
+{
+    int64_t left = f->shards[shard].uncut;
+    for (size_t i = fold_index(f)->first_uncut; i < f->load_count && left > 0; i++) {
+        if (f->loads[i].cut != LOAD_UNCUT || f->loads[i].shard != shard)
+            continue;
+        left--;
+        if (!each(arg, &f->loads[i]))
+            return;
+    }
 }
 
 bool fold_has_uncut(const struct fold *f)

@@ -92,6 +92,7 @@ static void do_without(struct fold *f, size_t load)
     f->exclusion_count = f->loads[load].first_exclusion;
     f->loads[load].exclusion_count = 0;
     f->rows -= f->loads[load].rows;
+    f->shards[f->loads[load].shard].uncut--;
     fold_index(f)->uncut--;
 }
 
@@ -109,6 +110,8 @@ static int64_t fold_a_load(struct fold *f, const struct manifest *m, int64_t off
     struct fold_name *n = name_new(m->load, (int64_t)at);
     HASH_ADD_STR(x->loads, id, n);
     x->uncut++;
+    f->shards[shard].loads++;
+    f->shards[shard].uncut++;
     f->rows += m->rows;
     int64_t fresh = 0;
     for (size_t i = 0; i < m->range_count; i++)

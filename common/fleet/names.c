@@ -82,6 +82,13 @@ void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut)
     job_base(out, "cut", run, number);
 }
 
+void job_base_shard_cut(char out[JOB_BASE_SIZE], const char *run, const char *incarnation, int64_t cut)
+{
+    char rest[48];
+    snprintf(rest, sizeof(rest), "%.*s_%" PRId64, INCARNATION_LEN, incarnation, cut);
+    job_base(out, "direct", run, rest);
+}
+
 static void job_base_part(char out[JOB_BASE_SIZE], const char *kind, const char *run, int64_t cut, const char *part)
 {
     char rest[48];

@@ -4,8 +4,9 @@
 
 #include "common/base/limits.h"
 
-/* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused; 3: permits. */
-enum { RECORD_VERSION = 3 };
+/* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused; 3: permits;
+ * 4: rows that do not wait for the run's end. */
+enum { RECORD_VERSION = 4 };
 static const char *const via_names[] = {"staging", "direct", "worker-tables"};
 
 static doc *names_to_doc(char *const *names, size_t count)
@@ -76,7 +77,7 @@ static doc *places_to_doc(const struct record *r)
 doc *record_to_doc(const struct record *r)
 {
     doc *d = doc_object();
-    doc_set_int(d, "version", r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
+    doc_set_int(d, "version", r->via != VIA_STAGING ? 4 : r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
     doc_set_str(d, "run", r->run);
     doc_set_str(d, "batch", r->batch);
     doc_set_str(d, "nonce", r->nonce);
