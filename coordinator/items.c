@@ -277,6 +277,10 @@ int items_next(struct items *it, struct item *out, struct error *err)
     if (rc < 0)
         it->failed = why;
     it->ended = rc == 0;
+    if (it->ended) { /* a run lasts longer than its reading */
+        keyset_free(it->keys);
+        it->keys = NULL;
+    }
     if (why.kind != ERR_NONE && err != NULL)
         *err = why;
     return rc;

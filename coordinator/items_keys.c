@@ -55,21 +55,15 @@ static void grow(struct keyset *k)
     k->size = size;
 }
 
-static uint64_t hex_bits(const char *hex, size_t digits)
-{
-    uint64_t bits = 0;
-    for (size_t i = 0; i < digits; i++)
-        bits = bits << 4 | (uint64_t)(hex[i] <= '9' ? hex[i] - '0' : hex[i] - 'a' + 10);
-    return bits;
-}
-
 uint32_t keyset_add(struct keyset *k, const char *key, size_t len, int64_t place)
 {
     assert(k->count < LIMIT_UNIQUE_KEYS && place > 0);
-    char hex[65];
-    sha256_hex(key, len, hex);
-    uint64_t high = hex_bits(hex, 16);
-    uint32_t low = (uint32_t)hex_bits(hex + 16, 8);
+    unsigned char digest[SHA256_BYTES];
+    sha256(key, len, digest);
+    uint64_t high;
+    uint32_t low;
+    memcpy(&high, digest, sizeof(high));
+    memcpy(&low, digest + sizeof(high), sizeof(low));
     struct slot *found = find(k->slots, k->size, high, low);
     if (found->place != 0)
         return found->place;

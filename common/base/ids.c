@@ -64,14 +64,26 @@ uint64_t hash_bytes(uint64_t h, const void *p, size_t n)
     return h;
 }
 
-void sha256_hex(const void *p, size_t n, char out[65])
+void sha256(const void *p, size_t n, unsigned char out[SHA256_BYTES])
 {
-    unsigned char digest[32];
+    static EVP_MD *md; /* looked up once: that takes longer than the digest of a short text */
+    if (md == NULL)
+        md = EVP_MD_fetch(NULL, "SHA256", NULL);
     unsigned int len = 0;
-    if (EVP_Digest(p, n, digest, &len, EVP_sha256(), NULL) != 1 || len != sizeof(digest)) {
+    if (md == NULL || EVP_Digest(p, n, out, &len, md, NULL) != 1 || len != SHA256_BYTES) {
         fprintf(stderr, "bqfleet: OpenSSL has no SHA-256\n");
         abort();
     }
-    for (size_t i = 0; i < sizeof(digest); i++)
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+}
+
+void sha256_hex(const void *p, size_t n, char out[2 * SHA256_BYTES + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char digest[SHA256_BYTES];
+    sha256(p, n, digest);
+    for (size_t i = 0; i < sizeof(digest); i++) {
+        out[2 * i] = digits[digest[i] >> 4];
+        out[2 * i + 1] = digits[digest[i] & 15];
+    }
+    out[2 * SHA256_BYTES] = '\0';
 }

@@ -18,6 +18,8 @@ int id_check_run(const char *run_id, struct error *);
 #define HASH_START UINT64_C(0xcbf29ce484222325)
 uint64_t hash_bytes(uint64_t h, const void *p, size_t n);
 /* SHA-256 as 64 hexadecimal characters: digests of what must never differ. */
-void sha256_hex(const void *p, size_t n, char out[65]);
+#define SHA256_BYTES 32
+void sha256(const void *p, size_t n, unsigned char out[SHA256_BYTES]); /* loop thread only */
+void sha256_hex(const void *p, size_t n, char out[2 * SHA256_BYTES + 1]);
 
 #endif

@@ -30,7 +30,7 @@
 #define EXPIRY_STAGING (INT64_C(7) * 24 * 3600 * 1000) /* milliseconds after which a staging table that nobody renews goes away */
 
 /* Coordinators */
-#define LIMIT_PUBLISHING 20000            /* items published and not acknowledged at which a submitter reads no more */
+#define LIMIT_PUBLISHING 10000            /* items published and not acknowledged at which a submitter reads no more */
 #define LIMIT_PUBLISHING_BYTES (16 * 1024 * 1024) /* bytes of them, likewise */
 #define LIMIT_SIDE_BYTES (256 * 1024 * 1024) /* bytes of a side table's rows */
 #define LIMIT_FAILED_SHOWN 20             /* failed items named in a summary */
