@@ -13,7 +13,7 @@
 struct sleeper;
 struct sleeper *sleeper_new(struct loop *, struct bus *, struct http *, struct rnd *);
 struct loop *sleeper_loop(struct sleeper *);
-struct bus *sleeper_bus(struct sleeper *);   /* what coordinators use of it: publishing, following, questions */
+struct bus *sleeper_bus(struct sleeper *);   /* what processes use of it: publishing, following, groups, questions */
 struct http *sleeper_http(struct sleeper *);
 void sleeper_stop(struct sleeper *);
 void sleeper_go_on(struct sleeper *);

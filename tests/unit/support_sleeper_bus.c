@@ -75,8 +75,8 @@ static int publish(struct bus *b, const struct bus_out *out, bus_ack_cb *cb, voi
     struct sleeper *s = of(b);
     struct parcel *p = xcalloc(1, sizeof(*p));
     (void)err;
-    *p = (struct parcel){.s = s, .out = *out, .topic = xstrdup(out->topic), .key = xmemdup(out->key, out->key_len + 1),
-                         .value = out->value ? xmemdup(out->value, out->value_len + 1) : NULL, .cb = cb, .arg = arg};
+    *p = (struct parcel){.s = s, .out = *out, .topic = xstrdup(out->topic), .key = out->key ? xmemdup(out->key, out->key_len) : NULL,
+                         .value = out->value ? xmemdup(out->value, out->value_len) : NULL, .cb = cb, .arg = arg};
     p->out.topic = p->topic;
     p->out.key = p->key;
     p->out.value = p->value;
@@ -160,6 +160,7 @@ void sleeper_bus_stop(struct sleeper *s)
         bus_follow_stop(w->inner);
         w->inner = NULL;
     }
+    sleeper_group_stop(s);
 }
 
 void sleeper_bus_follow(struct sleeper *s)
@@ -168,6 +169,7 @@ void sleeper_bus_follow(struct sleeper *s)
     LIST_FOREACH(w, &s->watchers, link)
         if (w->inner == NULL)
             begin(w);
+    sleeper_group_join(s);
 }
 
 /* --- questions ------------------------------------------------------------------------------------------------------------------------------------ */
@@ -243,11 +245,13 @@ static const char *describe(struct bus *b)
 
 void sleeper_bus_init(struct sleeper *s)
 {
-    static const struct bus_ops ops = {.publish = publish, .on_space = on_space, .follow = follow, .follow_stop = follow_stop, .watermarks = watermarks,
+    static struct bus_ops ops = {.publish = publish, .on_space = on_space, .follow = follow, .follow_stop = follow_stop, .watermarks = watermarks,
                                        .committed = committed, .describe = describe};
+    sleeper_group_init(&ops);
     s->bus.ops = &ops;
     TAILQ_INIT(&s->parcels);
     LIST_INIT(&s->watchers);
+    LIST_INIT(&s->members);
     s->post = timer_new(s->base, hand_on, s);
 }
 

@@ -17,6 +17,7 @@ struct happening {
 struct shade;   /* of a timer */
 struct parcel;  /* a publish */
 struct watcher; /* a follow */
+struct member;  /* of a group */
 TAILQ_HEAD(happenings, happening);
 TAILQ_HEAD(parcels, parcel);
 
@@ -36,6 +37,7 @@ struct sleeper {
     struct parcels parcels;     /* not yet handed on, in order */
     struct timer *post, *wake;
     LIST_HEAD(, watcher) watchers;
+    LIST_HEAD(, member) members;
 };
 
 bool sleeper_chance(struct sleeper *, double);
@@ -48,6 +50,9 @@ void sleeper_bus_stop(struct sleeper *);
 void sleeper_bus_follow(struct sleeper *);
 void sleeper_bus_post(struct sleeper *);
 void sleeper_bus_kill(struct sleeper *);
+void sleeper_group_init(struct bus_ops *);
+void sleeper_group_stop(struct sleeper *);
+void sleeper_group_join(struct sleeper *);
 void sleeper_http_init(struct sleeper *);
 void sleeper_http_leave(struct sleeper *);
 void sleeper_http_kill(struct sleeper *);

@@ -179,9 +179,8 @@ static void what_cannot_go_together_is_refused(void **state)
         {"{table: d.t, keys: [k], insert_only: [k]}", ":4:45: write.insert_only: \"k\" is a key"},
         {"{mode: none, keys: [k]}", ":4:27: write.keys: means nothing with mode: none"},
         {"{mode: none, table: d.t}", ":4:28: write.table: means nothing with mode: none"},
-        {"{table: d.t, mode: replace, via: direct}", "write.via: direct writes in many increments, and with mode: replace each would delete"},
-        {"{table: d.t, keys: [k], via: direct, permits: 0}", "write.permits: workers that write directly must take turns"},
-        {"{table: d.t, keys: [k], via: direct}\nfinish: {every: 60s}", "finish.every: with write.via: direct every worker writes as soon as it may"},
+        {"{table: d.t, mode: replace, via: direct}", ":4:41: write.via: direct writes in many increments, and with mode: replace each would delete"},
+        {"{table: d.t, keys: [k], via: direct, permits: 0}", ":4:54: write.permits: workers that write directly must take turns"},
         {"{table: d.t, keys: [k], via: worker-tables}", ":4:37: write.via: worker-tables is not available in this version"},
         {"{table: d.t, mode: replace-partitions}", ":4:27: write.mode: replace-partitions is not available in this version"},
         {"{table: d.t, keys: [k], max_bytes_billed: 10G}", ":4:50: max_bytes_billed: \"10G\" is not a size"},
@@ -196,6 +195,8 @@ static void what_cannot_go_together_is_refused(void **state)
     }
     refused("batch: b\n" ITEMS JOB "write: {table: d.t, mode: replace}\nfinish: {every: 60s}\n", false, NULL,
             ":5:17: finish.every: cannot be combined with write.mode: replace");
+    refused("batch: b\n" ITEMS JOB "write: {table: d.t, keys: [k], via: direct}\nfinish: {every: 60s}\n", false, NULL,
+            ":5:17: finish.every: with write.via: direct every worker writes as soon as it may");
     refused("batch: b\n" ITEMS JOB "write: {mode: none}\nfinish: {every: 60s}\n", false, NULL, ":5:17: finish.every: nothing is written");
 }
 
