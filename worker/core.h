@@ -32,6 +32,7 @@ struct post;
 struct fatal;
 struct shard;
 struct direct;
+struct shares;
 struct stream;
 TAILQ_HEAD(stream_list, stream);
 
@@ -57,7 +58,7 @@ struct item {
     /* rows of this attempt; once done, their place in the load's body */
     struct buf rows;
     int64_t row_count;
-    size_t used, charged;        /* bytes of them; bytes in worker->held for them */
+    size_t charged;              /* bytes of them in worker->held */
     struct stream *stream;       /* what has them instead, or NULL */
     struct row_range range;
     size_t body_len;
@@ -71,6 +72,9 @@ struct item {
 };
 static inline const char *item_key(const struct item *i) { return i->bytes; }
 static inline const char *item_payload(const struct item *i) { return i->bytes + i->key_len + 1; }
+
+/* Of a capped run: how many items may be with handlers here (share.h). */
+struct share { int64_t granted, said, said_wants, since_ms; };
 
 /* An open run of which this worker has, or had, items. Lives until the run's end is known. */
 struct run {
@@ -86,6 +90,7 @@ struct run {
     struct item_list waiting, suspects, solo, large, held;
     int64_t waiting_count;          /* in these but held, and those whose time has not come */
     int64_t running;
+    struct share share;
     int64_t succeeded;              /* items that handlers were done with since the last manifest */
     struct pool *pool;
     struct staging *staging;
@@ -129,6 +134,7 @@ struct worker {
     struct runs *known;
     struct dispatch *dispatch;
     struct quarantine *quarantine;
+    struct shares *shares;
     bool guarded;                   /* not every item may just run: the quarantine is asked */
     struct beacon *beacon;
     struct drain *drain;            /* NULL: not draining */

@@ -8,6 +8,7 @@
 #include "worker/quarantine.h"
 #include "worker/room.h"
 #include "worker/runs.h"
+#include "worker/share.h"
 #include "worker/staging.h"
 
 /* Items whose time has not come, in slots by when it does: adding one costs nothing however many there are. */
@@ -313,10 +314,9 @@ bool dispatch_may_run(const struct run *run)
     return !run->fatal && run->pool != NULL && run->def != NULL && !run->known->paused;
 }
 
-static bool may_start(const struct run *run)
+static bool may_start(struct run *run)
 {
-    int64_t cap = run->known->parallel > 0 ? run->known->parallel : run->record->parallel;
-    return dispatch_may_run(run) && (cap <= 0 || run->running < cap);
+    return dispatch_may_run(run) && run->running < shares_limit(run);
 }
 
 static bool start_item(struct dispatch *d, struct item *item)
@@ -327,7 +327,7 @@ static bool start_item(struct dispatch *d, struct item *item)
     leave_queue(item);
     item_move(item, ITEM_RUNNING);
     if (item->large)
-        room_reserve(item);
+        room_take(item);
     item->started_us = i64_max(loop_now_us(d->w->w.loop), 1);
     item->handler = h;
     count_running(item->run, 1);
@@ -368,24 +368,10 @@ static bool solo_first(struct dispatch *d)
     return true;
 }
 
-/* A place for an item that needs a stream is free, and its window does not fit yet. True: others are held back until it does. */
-static bool large_first(struct dispatch *d)
-{
-    struct worker *w = d->w;
-    const struct run *run;
-    bool waits = false;
-    TAILQ_FOREACH(run, &w->runs, link)
-        waits |= may_start(run) && !TAILQ_EMPTY(&run->large);
-    if (!waits || !room_place(w) || room_window(w))
-        return false;
-    staging_push(w);
-    return true;
-}
-
 static struct item *next_of(struct run *run)
 {
     struct item *item = TAILQ_FIRST(&run->suspects);
-    if (item == NULL && room_place(run->worker) && room_window(run->worker))
+    if (item == NULL && room_place(run->worker))
         item = TAILQ_FIRST(&run->large);
     return item != NULL ? item : TAILQ_FIRST(&run->waiting);
 }
@@ -429,9 +415,9 @@ static bool round_of_runs(struct dispatch *d)
     bool any = false;
     struct item *alone = NULL;
     if (w->guarded && quarantine_holds(w->quarantine, &alone)) {
-        if (alone != NULL && (!alone->large || room_place(w)))
+        if (alone != NULL && may_start(alone->run) && (!alone->large || room_place(w)))
             (void)start_item(d, alone);
-    } else if (!solo_first(d) && !large_first(d)) {
+    } else if (!solo_first(d)) {
         struct run *run;
         TAILQ_FOREACH(run, &w->runs, link)
             any |= turn_of(d, run);

@@ -79,7 +79,7 @@ void item_drop_rows(struct item *i)
     room_release(i);
     if (i->charged > 0)
         worker_hold(i->worker, -(int64_t)i->charged);
-    i->used = i->charged = 0;
+    i->charged = 0;
     i->row_count = 0;
     i->range = (struct row_range){0};
     if (i->rows.data != NULL)

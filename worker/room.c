@@ -28,33 +28,20 @@ bool room_place(const struct worker *w)
     return w->places < w->places_most;
 }
 
-bool room_window(const struct worker *w)
+void room_take(struct item *item)
 {
-    return w->held + w->window <= w->o.buffer;
-}
-
-void room_reserve(struct item *item)
-{
-    struct worker *w = item->worker;
-    assert(!item->placed && item->charged == 0 && room_place(w));
+    assert(!item->placed && room_place(item->worker));
     item->placed = true;
-    w->places++;
-    item->charged = (size_t)w->window;
-    worker_hold(w, w->window);
+    item->worker->places++;
 }
 
 void room_release(struct item *item)
 {
-    struct worker *w = item->worker;
     if (!item->placed)
         return;
     item->placed = false;
-    w->places--;
-    if (item->charged > item->used) {
-        worker_hold(w, (int64_t)item->used - (int64_t)item->charged);
-        item->charged = item->used;
-    }
-    dispatch_kick(w->dispatch);
+    item->worker->places--;
+    dispatch_kick(item->worker->dispatch);
 }
 
 /* --- giving way ------------------------------------------------------------------------------------------------------------------------------------- */
@@ -100,9 +87,9 @@ static struct candidates look(const struct worker *w)
         c.count++;
         if (c.youngest == NULL || item->started_us >= c.youngest->started_us)
             c.youngest = item;
-        if (!is_loaded(item) || (int64_t)item->used < w->window)
+        if (!is_loaded(item) || (int64_t)item->charged < w->window)
             continue;
-        if (c.largest == NULL || item->used > c.largest->used)
+        if (c.largest == NULL || item->charged > c.largest->charged)
             c.largest = item;
         if (c.youngest_large == NULL || item->started_us >= c.youngest_large->started_us)
             c.youngest_large = item;

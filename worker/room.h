@@ -7,24 +7,25 @@
  * Who may hold how much of --buffer, and who gives way. Loop thread only.
  *
  * What is charged (worker->held, bytes of rows as they will be loaded):
- *   an unfinished item      its rows, or a window if it has a place and fewer
+ *   an unfinished item      its rows
  *   group loads             their bodies: gathering, waiting, loading
- *   a stream                its window while rows may come, or what it really keeps if that is more; afterwards what it keeps
- * A window is two chunks of an upload: one that is sent, one that gathers. There are so many places that all their windows are half of the buffer at most.
+ *   a stream                what has come and BigQuery does not have yet
+ * A window is two chunks of an upload: one that is sent, one that gathers. An item with a place becomes a stream when it has a window's worth, any other one
+ * when it has its share, or gives way, if there is a place. There are so many places that all their windows are half of the buffer at most.
  * While held >= --buffer no handler's pipe is read, and nothing starts. So held passes --buffer by the rows of one line at most. Lines whose end has not come
  * are beside it (handler_line_fits).
  *
  * Why nothing stands still. Say that no pipe is read because held >= --buffer.
- * 1. A group load that could start does, and its end makes room, waiting for BigQuery alone. Likewise what a stream keeps beyond its window: it is more than a
- *    chunk, so it is being sent; and all of a stream whose item is done.
- * 2. If there is none of these, held consists of windows, half of the buffer at most, and of unfinished items without a place: those have the other half, and
- *    one of them must give way. The largest becomes a stream if there is a place and it has a window's worth: what it has beyond is sent (1.). Otherwise the
- *    youngest of those that need a stream is given up, or the youngest at all if none has grown so far: its rows are dropped, and those that still come are
- *    read and dropped. Either way one fewer is left, so this ends with held < --buffer, and the pipes are read again.
+ * 1. A group load that could start does, and its end makes room, waiting for BigQuery alone. Likewise a stream that has more than a chunk, which is being sent,
+ *    or one whose item is done.
+ * 2. If there is none of these, held consists of less than windows of those that have places, half of the buffer at most, and of unfinished items without one:
+ *    those have the other half, and one of them must give way. The largest becomes a stream if there is a place and it has a window's worth: that is sent (1.).
+ *    Otherwise the youngest of those that need a stream is given up, or the youngest at all if none has grown so far: its rows are dropped, and those that
+ *    still come are read and dropped. Either way one fewer is left, so this ends with held < --buffer, and the pipes are read again.
  * 3. A handler whose item's stream is full is not read either, whatever else goes over its pipe. Such a stream has two chunks, so one is being sent; once
  *    BigQuery has it, the pipe is read. So the "done" of others behind it in the same pipe comes, too.
- * 4. An item that was given up runs again when it gets a place at its start: so much of its rows as fits a window is its own, and then it is a stream. It can
- *    not be given up for room again. Places come free as 3. ends; the bytes of a window come free because nothing else starts while it is waited for.
+ * 4. An item that was given up runs again when it gets a place at its start, before others that wait. It does not give way again. Places come free as streams
+ *    end, for which BigQuery alone is waited for once their items are done, and those are read (3.).
  * A hundred large items in one child: eight stream, the others grow until the buffer is full, and are given up one after the other, youngest first. The child
  * works them off into the void; then they come again, eight at a time.
  *
@@ -38,10 +39,8 @@ void room_make(struct worker *);
 void room_give_up(struct item *);
 /* Mode none: its rows are more than the whole buffer. */
 void room_outgrown(struct item *);
-/* A place for an item that was given up, before it starts. */
 bool room_place(const struct worker *); /* there is one */
-bool room_window(const struct worker *);/* and its window fits */
-void room_reserve(struct item *);
+void room_take(struct item *);
 /* Its place is not needed any more: it is done, with few rows, or dropped. */
 void room_release(struct item *);
 /* So many bytes of rows make an item a stream if there is a place. */

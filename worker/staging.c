@@ -80,11 +80,9 @@ static int keep_row(struct item *item, const char *row, size_t len, bool none, s
                   : rowcheck_add(run->check, row, len, item->index, item->row_count, &item->rows, &item->range, err);
     if (rc != 0)
         return rc;
-    item->used += item->rows.len - before + (none ? 0 : ROWS_SEAL_BYTES(LOAD_ID_LEN));
-    if (item->used > item->charged) {
-        worker_hold(item->worker, (int64_t)(item->used - item->charged));
-        item->charged = item->used;
-    }
+    size_t more = item->rows.len - before + (none ? 0 : ROWS_SEAL_BYTES(LOAD_ID_LEN));
+    item->charged += more;
+    worker_hold(item->worker, (int64_t)more);
     return 0;
 }
 
@@ -99,7 +97,7 @@ void staging_row(struct item *item, const char *row, size_t len)
     }
     bool none = run->record->mode == WRITE_NONE || run->check == NULL;
     int rc = item->stream ? stream_row(item, row, len, &err) : keep_row(item, row, len, none, &err);
-    if (none && (rc == -2 || item->used > (size_t)w->o.buffer)) {
+    if (none && (rc == -2 || item->charged > (size_t)w->o.buffer)) {
         room_outgrown(item);
         return;
     }
@@ -117,7 +115,7 @@ void staging_row(struct item *item, const char *row, size_t len)
     item->row_count++;
     metric_add(w->w.metrics, METRIC_ROWS, 1);
     metric_add(w->w.metrics, METRIC_ROW_BYTES, (int64_t)len);
-    if (item->stream == NULL && item->used >= room_share(item))
+    if (item->stream == NULL && item->charged >= room_share(item))
         (void)stream_open(item); /* without a place it goes on growing for now */
 }
 

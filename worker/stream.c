@@ -53,11 +53,9 @@ static void set_state(struct stream *s, enum stream_state to)
 
 static void charge(struct stream *s)
 {
-    int64_t kept = (int64_t)bq_feed_held(s->feed), due = bq_feed_ended(s->feed) ? kept : i64_max(kept, s->w->window);
-    int64_t more = due - s->charged;
-    s->charged = due;
-    if (more != 0)
-        worker_hold(s->w, more);
+    int64_t kept = (int64_t)bq_feed_held(s->feed), more = kept - s->charged;
+    s->charged = kept;
+    worker_hold(s->w, more);
 }
 
 bool stream_full(const struct stream *s)
@@ -264,7 +262,6 @@ bool stream_open(struct item *item)
     struct load *load = staging_load(run);
     if (load == NULL)
         return false;
-    assert(item->placed || (int64_t)item->used >= w->window);
     struct stream *s = xcalloc(1, sizeof(*s));
     s->w = w;
     s->run = run;
@@ -279,11 +276,11 @@ bool stream_open(struct item *item)
     load_stream(s->load, s->feed, item, nonce);
     TAILQ_INSERT_TAIL(&run->streams, s, link);
     w->loads_running++;
-    w->places += !item->placed;
-    item->placed = true;
+    if (!item->placed)
+        room_take(item);
     item->stream = s;
     s->charged = (int64_t)item->charged;
-    item->charged = item->used = 0;
+    item->charged = 0;
     take_rows(s, &item->rows);
     charge(s);
     go_on(s);
@@ -334,7 +331,7 @@ bool streams_flow(const struct worker *w)
     const struct stream *s;
     TAILQ_FOREACH(run, &w->runs, link)
         TAILQ_FOREACH(s, &run->streams, link)
-            if (!run->fatal && s->charged > (bq_feed_ended(s->feed) ? 0 : w->window))
+            if (!run->fatal && s->charged > (bq_feed_ended(s->feed) ? 0 : w->chunk))
                 return true;
     return false;
 }

@@ -13,8 +13,7 @@
  */
 struct stream;
 
-/* The item's rows so far become a stream's, and further ones follow. False: there is no place (or the run stops, or has no shard). Only an item that has a
- * place, or rows of a window at least, so that worker->held does not grow by it. */
+/* The item's rows so far become a stream's, and further ones follow. False: it has no place and there is none, or the run stops. */
 bool stream_open(struct item *);
 /* As rowcheck_add: 0, or -1 with err. Its handler stalls when the window is full. */
 int stream_row(struct item *, const char *row, size_t len, struct error *);
@@ -28,7 +27,7 @@ bool stream_full(const struct stream *);
 bool streams_none(const struct run *);
 /* The shard is ready, or another load may start now: those that wait for it go on. */
 void streams_poke(struct run *);
-/* Bytes beyond what open streams keep anyway, which BigQuery is about to take: so waiting makes room. */
+/* There are bytes that BigQuery is about to take: waiting makes room. */
 bool streams_flow(const struct worker *);
 /* A place will come free without any further row. */
 bool streams_end(const struct worker *);

@@ -1,7 +1,7 @@
 #include "tests/unit/support_streams.h"
 
 int64_t streams_rows[ITEMS_MOST];
-int64_t streams_most_held, streams_most_places;
+int64_t streams_most_held, streams_most_places, streams_most_attempt;
 
 /* --- handlers ------------------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -28,6 +28,8 @@ bool streams_usual(struct fake_child *f, const doc *msg)
         fake_exit(f, 0, "exit status 0");
     else if (doc_get(msg, "hello") != NULL)
         fake_say(f, "{\"ready\":true}\n");
+    if (msg != NULL)
+        streams_most_attempt = i64_max(streams_most_attempt, doc_int(msg, "attempt", 0));
     return msg != NULL && doc_get(msg, "item") != NULL;
 }
 
@@ -87,7 +89,7 @@ void streams_open(struct kit *k, int64_t buffer, int items, int64_t rows)
     kit_open(k, HANDLER_EXEC);
     k->options.buffer = buffer;
     k->options.load_size = buffer / 4;
-    streams_most_held = streams_most_places = 0;
+    streams_most_held = streams_most_places = streams_most_attempt = 0;
     for (int i = 0; i < items; i++)
         streams_rows[i] = rows;
 }

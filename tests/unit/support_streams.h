@@ -9,7 +9,7 @@
 #define ROWS_MOST 400
 #define ITEMS_MOST 200
 extern int64_t streams_rows[ITEMS_MOST]; /* rows that each item has */
-extern int64_t streams_most_held, streams_most_places;
+extern int64_t streams_most_held, streams_most_places, streams_most_attempt; /* attempt: that a handler was told */
 
 void streams_say_row(struct fake_child *, int64_t item, int64_t row);
 void streams_say_done(struct fake_child *, int64_t item);

@@ -170,6 +170,32 @@ static void bytes_go_while_they_come_and_no_more_than_two_chunks_are_kept(void *
     finish(&s);
 }
 
+/* The end comes when all whole chunks could be gone already: the last one is never empty. */
+static void a_load_of_whole_chunks_ends_with_bytes_too(void **state)
+{
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        struct stage s;
+        begin(&s, 0);
+        s.made = ROWS;
+        static char row[CHUNK];
+        int head = snprintf(row, sizeof(row), "{\"v\":1,\"k\":\"");
+        memset(row + head, 'x', sizeof(row) - (size_t)head);
+        memcpy(row + sizeof(row) - 3, "\"}\n", 3);
+        start(&s);
+        for (int i = 0; i < 3; i++)
+            bq_feed_add(s.feed, row, sizeof(row));
+        for (int i = 0; late && i < 50; i++)
+            loop_step(s.loop, US_PER_S);
+        assert_int_equal(bq_feed_held(s.feed), late ? CHUNK : 3 * CHUNK);
+        bq_feed_end(s.feed);
+        assert_true(loop_until(s.loop, is_over, &s, 3600 * US_PER_S));
+        assert_int_equal(s.err.kind, ERR_NONE);
+        assert_int_equal(s.rows, 3);
+        finish(&s);
+    }
+}
+
 static void whatever_happens_to_one_chunk_the_load_is_whole(void **state)
 {
     (void)state;
@@ -371,6 +397,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bytes_go_while_they_come_and_no_more_than_two_chunks_are_kept),
+        cmocka_unit_test(a_load_of_whole_chunks_ends_with_bytes_too),
         cmocka_unit_test(whatever_happens_to_one_chunk_the_load_is_whole),
         cmocka_unit_test(a_start_that_is_lost_or_refused_is_made_again),
         cmocka_unit_test(a_session_that_is_gone_before_its_end_is_the_end),

@@ -99,6 +99,39 @@ static void one_row_of_three_buffers(struct fake_child *f, const doc *msg)
     streams_say_done(f, 2);
 }
 
+static void a_stream_keeps_no_more_than_its_window_however_slow_its_upload(void **state)
+{
+    (void)state;
+    struct kit k;
+    streams_open(&k, INT64_C(4) << 20, 1, 400); /* two buffers */
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "PUT", .kind = BQMODEL_DELAY, .times = -1, .ms = 5000});
+    streams_begin(&k, streams_one_after_another, 1, 1);
+    streams_run(&k);
+    assert_true(streams_most_held < k.options.load_size + 2 * WIDTH); /* that is when it became one; a window is half of it */
+    streams_close(&k);
+}
+
+static bool both_done(struct kit *k)
+{
+    return fold_is_done(k->fold, 0) && fold_is_done(k->fold, 1);
+}
+
+/* The second one is given up, as there is one place. Small ones could always fill what is left of the buffer. */
+static void large_items_get_room_while_small_ones_keep_coming(void **state)
+{
+    (void)state;
+    struct kit k;
+    streams_open(&k, LIMIT_BUFFER_LEAST, 150, 14);
+    streams_rows[0] = streams_rows[1] = 40;
+    k.options.parallel = 8;
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "LOAD", .kind = BQMODEL_JOB_SLOW, .times = -1, .ms = 3000});
+    streams_begin(&k, streams_one_after_another, 150, 1);
+    assert_true(kit_wait(&k, both_done, 3600));
+    assert_true(k.fold->done < 100);
+    streams_run(&k);
+    streams_close(&k);
+}
+
 static void a_row_longer_than_the_buffer_lands_too(void **state)
 {
     (void)state;
@@ -125,6 +158,7 @@ static void a_session_that_is_gone_costs_the_item_no_attempt(void **state)
         streams_run(&k);
         assert_int_equal(k.fold->failed, 0);
         assert_int_equal(bqmodel_counters(k.model)->sessions, 2);
+        assert_int_equal(streams_most_attempt, 1);
         streams_close(&k);
     }
 }
@@ -161,6 +195,7 @@ static void a_load_that_fails_after_its_bytes_are_gone_makes_the_item_run_again(
     streams_run(&k);
     assert_int_equal(k.fold->failed, 0);
     assert_int_equal(bqmodel_counters(k.model)->loads, 4);
+    assert_int_equal(streams_most_attempt, 1);
     streams_close(&k);
 }
 
@@ -327,6 +362,8 @@ int main(void)
         cmocka_unit_test(a_hundred_large_items_whose_rows_alternate_in_one_pipe_all_land),
         cmocka_unit_test(large_and_small_items_share_a_pipe_and_a_slow_bigquery),
         cmocka_unit_test(many_middling_items_in_many_children_give_way_and_all_land),
+        cmocka_unit_test(a_stream_keeps_no_more_than_its_window_however_slow_its_upload),
+        cmocka_unit_test(large_items_get_room_while_small_ones_keep_coming),
         cmocka_unit_test(a_row_longer_than_the_buffer_lands_too),
         cmocka_unit_test(a_session_that_is_gone_costs_the_item_no_attempt),
         cmocka_unit_test(whatever_happens_to_a_chunk_the_rows_are_there_once),
