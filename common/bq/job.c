@@ -135,13 +135,13 @@ static int64_t poll_delay_ms(struct bq_job *j)
     int64_t usual_ms = j->is_query ? 0 : bq_root(j->bq)->usual_load_ms, now_ms = loop_now_ms(j->bq->loop);
     if (j->waits_since_ms < 0)
         j->waits_since_ms = now_ms;
-    int64_t left_ms = usual_ms * 3 / 4 - (now_ms - j->waits_since_ms);
-    if (left_ms > 0)
-        return left_ms;
-    int64_t ms = usual_ms > 0 ? i64_max(usual_ms / 10, POLL_LEAST_MS) : POLL_FIRST_MS;
+    int64_t since_ms = now_ms - j->waits_since_ms, ms = usual_ms > 0 ? i64_max(usual_ms / 10, POLL_LEAST_MS) : POLL_FIRST_MS;
+    if (since_ms < usual_ms * 3 / 4)
+        return usual_ms * 3 / 4 - since_ms;
     for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
         ms += ms / 4;
-    j->polls++;
+    if (since_ms >= usual_ms * 3 / 2) /* it takes longer than usual: who knows how long */
+        j->polls++;
     return i64_min(ms, POLL_LAST_MS);
 }
 
