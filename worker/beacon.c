@@ -1,6 +1,7 @@
 #include "worker/beacon.h"
 
 #include "worker/post.h"
+#include "worker/share.h"
 
 #define SOON_MS 1000   /* between two lines */
 #define LEAVE_MS 2000  /* for the tombstone's acknowledgement */
@@ -56,6 +57,7 @@ static char *line(const struct worker *w)
         doc_add(handlers, doc_string(w->o.handlers->v[i].name));
     doc_set_str(d, "worker", w->name);
     doc_set_str(d, "queue", w->queue);
+    doc_set_str(d, "incarnation", w->incarnation);
     doc_set(d, "handlers", handlers);
     doc_set_int(d, "in_flight", s.in_flight);
     doc_set_int(d, "waiting", s.waiting);
@@ -65,6 +67,9 @@ static char *line(const struct worker *w)
     doc_set_int(d, "loads", s.loads_running);
     doc_set_str(d, "waits_for", s.waits_for);
     doc_set_bool(d, "draining", worker_draining(w));
+    doc *capped = shares_line(w->shares);
+    if (capped != NULL)
+        doc_set(d, "capped", capped);
     doc_set_int(d, "parallel", w->o.parallel);
     doc_set_int(d, "started_ms", w->started_ms);
     doc_set_int(d, "time_ms", loop_wall_ms(w->w.loop));

@@ -14,6 +14,7 @@
 #include "worker/room.h"
 #include "worker/runs.h"
 #include "worker/shard.h"
+#include "worker/share.h"
 #include "worker/staging.h"
 #include "worker/stream.h"
 
@@ -44,6 +45,7 @@ struct worker *worker_start(const struct worker_options *o, struct error *err)
     w->failure = timer_new(w->w.loop, drain_tell_failure, w);
     w->dispatch = dispatch_new(w);
     w->quarantine = quarantine_new(w);
+    w->shares = shares_new(w);
     w->known = runs_new(w, err);
     if (w->known != NULL)
         w->intake = intake_new(w, err);
@@ -71,6 +73,7 @@ void worker_free(struct worker *w)
     while ((h = TAILQ_FIRST(&w->closing)) != NULL)
         h->ops->close(h, true);
     quarantine_free(w->quarantine);
+    shares_free(w->shares);
     dispatch_free(w->dispatch);
     posts_free(w->posts);
     timer_free(w->failure);
@@ -109,6 +112,8 @@ static const char *trouble(struct worker *w)
     const char *text = posts_waits_for(w->posts);
     if (text[0] == '\0')
         text = runs_waits_for(w->known);
+    if (text[0] == '\0')
+        text = shares_waits_for(w->shares);
     return text[0] ? text : intake_waits_for(w->intake);
 }
 
