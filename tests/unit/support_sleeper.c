@@ -175,6 +175,11 @@ void sleeper_calm(struct sleeper *s)
     s->calm = true;
 }
 
+void sleeper_tells_the_dead(struct sleeper *s)
+{
+    s->tells_the_dead = true;
+}
+
 /* --- life ------------------------------------------------------------------------------------------------------------------------------------- */
 
 struct sleeper *sleeper_new(struct loop *base, struct bus *bus, struct http *http, struct rnd *rnd)

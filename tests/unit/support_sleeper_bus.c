@@ -19,23 +19,46 @@ struct parcel {
     void *arg;
     int32_t partition;
     int64_t offset;
+    struct timer *timer;
     struct error err;
 };
 
 static void free_parcel(struct parcel *p)
 {
+    timer_free(p->timer);
     free(p->topic);
     free(p->key);
     free(p->value);
     free(p);
 }
 
+static void tell_later(struct parcel *);
+
 static void tell_ack(void *arg)
 {
     struct parcel *p = arg;
-    if (!p->s->dead)
+    if (p->s->dead && p->s->tells_the_dead && p->timer == NULL) {
+        tell_later(p);
+        return;
+    }
+    if (!p->s->dead || p->s->tells_the_dead)
         p->cb(p->arg, p->partition, p->offset, p->err.kind == ERR_NONE ? NULL : &p->err);
     free_parcel(p);
+}
+
+static void told_later(void *arg)
+{
+    struct parcel *p = arg;
+    p->s->outstanding--;
+    tell_ack(p);
+}
+
+/* When those who stood on the sleeper are gone. */
+static void tell_later(struct parcel *p)
+{
+    p->timer = timer_new(p->s->base, told_later, p);
+    timer_set(p->timer, US_PER_MS);
+    p->s->outstanding++;
 }
 
 static void on_ack(void *arg, int32_t partition, int64_t offset, const struct error *err)
@@ -261,6 +284,7 @@ void sleeper_bus_kill(struct sleeper *s)
     timer_stop(s->post);
     while ((p = TAILQ_FIRST(&s->parcels)) != NULL) {
         TAILQ_REMOVE(&s->parcels, p, link);
-        free_parcel(p);
+        error_set(&p->err, ERR_FATAL, 0, "it never left");
+        tell_ack(p);
     }
 }
