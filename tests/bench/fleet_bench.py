@@ -72,6 +72,11 @@ class Batch:
         seconds, cpu, _ = map(float, out.split())
         return self.count / seconds, cpu
 
+    def alone(self, work_us):
+        """Items a second of the work without any messages."""
+        *_, out = bench.measured([bench.BIN / "tests" / "bare_poll", "-", "-", str(self.count), str(int(work_us * 1000))])
+        return self.count / float(out.split()[0])
+
     def worker(self, noop="", *args, name=None):
         return self.scene.worker({"work": f"noop:{noop}"}, *args, name=name)
 
