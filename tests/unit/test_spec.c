@@ -352,6 +352,30 @@ static void a_query_handler_is_one_select_written_there_or_in_a_file(void **stat
     unlink(file);
 }
 
+static void a_rehearsal_says_what_an_item_takes(void **state)
+{
+    (void)state;
+    const struct { const char *time; int64_t us; } good[] = {{"50ms", 50000}, {"5us", 5}, {"0", 0}, {"2s", 2000000}};
+    struct error err = ERROR_INIT;
+    struct handler_defs defs = {.v = NULL};
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        AUTO(free_ptr) char *text = xasprintf("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {noop: %s}}\n", good[i].time);
+        AUTO(free_ptr) char *assignment = xasprintf("h%zu=noop:%s", i, good[i].time);
+        AUTO(spec_free_auto) struct spec *s = load(text, true, NULL, &err);
+        if (s == NULL || handler_defs_add(&defs, assignment, &err) != 0)
+            fail_msg("%s", err.text);
+        assert_int_equal(handler_defs_find(&s->handlers, "h")->kind, HANDLER_NOOP);
+        assert_int_equal(handler_defs_find(&s->handlers, "h")->noop_us, good[i].us);
+        assert_int_equal(defs.v[i].noop_us, good[i].us);
+    }
+    assert_int_equal(handler_defs_add(&defs, "none=noop:", &err), 0);
+    assert_int_equal(defs.v[ARRAY_LEN(good)].noop_us, 0);
+    handler_defs_free(&defs);
+    assert_int_equal(handler_defs_add(&defs, "h=noop:soon", &err), -1);
+    assert_string_equal(err.text, "--handler h: \"soon\" is not a duration; write e.g. 250ms, 30s, 5m, 1h");
+    handler_defs_free(&defs);
+}
+
 static void the_example_of_init_loads_as_it_is(void **state)
 {
     (void)state;
@@ -396,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_new_target_may_be_partitioned_and_clustered),
         cmocka_unit_test(a_plugin_handler_is_an_exec_of_our_own_host),
         cmocka_unit_test(a_query_handler_is_one_select_written_there_or_in_a_file),
+        cmocka_unit_test(a_rehearsal_says_what_an_item_takes),
         cmocka_unit_test(the_example_of_init_loads_as_it_is),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);

@@ -64,6 +64,33 @@ static void nothing_is_committed_before_the_manifest_is_acknowledged(void **stat
     kit_close(&k);
 }
 
+/* Milliseconds until `count` items that take takes_us each are done, `parallel` at once. */
+static int64_t time_of(int count, int64_t takes_us, int64_t parallel)
+{
+    struct kit k;
+    kit_open(&k, HANDLER_NOOP);
+    k.defs.v[0].noop_us = takes_us;
+    k.options.parallel = parallel;
+    kit_run(&k, kit_record(&k));
+    kit_publish(&k, count);
+    int64_t start = loop_now_ms(k.loop);
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 600));
+    int64_t ms = loop_now_ms(k.loop) - start;
+    assert_int_equal(k.fold->empty, count);
+    kit_close(&k);
+    return ms;
+}
+
+static void rehearsed_items_take_their_time_as_many_at_once_as_may_run(void **state)
+{
+    (void)state;
+    int64_t at_once = time_of(1000, 0, 10), waiting = time_of(1000, 50000, 10), working = time_of(1000, 500, 10);
+    assert_in_range(at_once, 0, 300);
+    assert_in_range(waiting, 5000, 6000);             /* a hundred times ten of them */
+    assert_in_range(working, 500, 500 + at_once + 300); /* one after another */
+}
+
 static void items_without_rows_share_few_manifests(void **state)
 {
     (void)state;
@@ -381,6 +408,7 @@ int main(void)
         cmocka_unit_test(rows_of_all_items_land_and_only_then_is_committed),
         cmocka_unit_test(nothing_is_committed_before_the_manifest_is_acknowledged),
         cmocka_unit_test(items_without_rows_share_few_manifests),
+        cmocka_unit_test(rehearsed_items_take_their_time_as_many_at_once_as_may_run),
         cmocka_unit_test(a_window_keeps_several_items_with_one_child),
         cmocka_unit_test(a_command_runs_once_for_each_item),
         cmocka_unit_test(items_of_a_run_that_is_unknown_or_over_are_dropped),
