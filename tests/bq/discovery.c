@@ -7,13 +7,14 @@
 #include "common/base/limits.h"
 #include "tests/bq/internal.h"
 
-#define WHERE_MAX 512 /* bytes of a field's path */
-
+/* Where in a body: a member's name, or an element's number. Its text is made only for what is wrong, as most is well. */
+struct place { const struct place *outer; const char *name; size_t index; };
 struct check {
     const doc *all;    /* the document */
+    const doc *schemas;
     bool request;
     const char *what;  /* "jobs.insert" */
-    char where[WHERE_MAX];
+    const struct place *at;
     char *wrong;       /* the first thing */
 };
 
@@ -33,6 +34,17 @@ static const doc *document(void)
     return loaded;
 }
 
+static void put_place(const struct place *at, struct buf *out)
+{
+    if (at == NULL)
+        return;
+    put_place(at->outer, out);
+    if (at->name)
+        buf_xprintf(out, "%s%s", at->outer ? "." : "", at->name);
+    else
+        buf_xprintf(out, "%s%zu", at->outer ? "." : "", at->index);
+}
+
 static bool wrong(struct check *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static bool wrong(struct check *c, const char *fmt, ...)
 {
@@ -41,8 +53,11 @@ static bool wrong(struct check *c, const char *fmt, ...)
     va_start(ap, fmt);
     error_vset(&text, ERR_TASK, 0, fmt, ap);
     va_end(ap);
+    struct buf where = BUF_INIT(SIZE_MAX / 2);
+    put_place(c->at, &where);
     if (c->wrong == NULL)
-        c->wrong = xasprintf("%s: %s%s%s", c->what, c->where, c->where[0] ? " " : "", text.text);
+        c->wrong = xasprintf("%s: %s%s%s", c->what, where.len ? where.data : "", where.len ? " " : "", text.text);
+    buf_free(&where);
     return false;
 }
 
@@ -92,25 +107,24 @@ static bool check_integer(struct check *c, const doc *schema, const doc *value)
 
 static bool check_value(struct check *, const doc *schema, const doc *value);
 
-static bool check_inside(struct check *c, const char *name, const doc *schema, const doc *value)
+static bool check_inside(struct check *c, struct place at, const doc *schema, const doc *value)
 {
-    size_t n = strlen(c->where);
-    snprintf(c->where + n, sizeof(c->where) - n, "%s%s", n ? "." : "", name);
+    at.outer = c->at;
+    c->at = &at;
     bool well = check_value(c, schema, value);
-    c->where[n] = '\0';
+    c->at = at.outer;
     return well;
 }
 
 static bool check_array(struct check *c, const doc *schema, const doc *value)
 {
-    char place[24];
+    const doc *items = doc_field(schema, "items");
     if (doc_type(value) != DOC_ARRAY)
         return wrong(c, "is no array");
     for (size_t i = 0; i < doc_len(value); i++) {
-        snprintf(place, sizeof(place), "%zu", i);
         if (doc_type(doc_at(value, i)) == DOC_NULL)
-            return wrong(c, "has a null at %s", place);
-        if (!check_inside(c, place, doc_get(schema, "items"), doc_at(value, i)))
+            return wrong(c, "has a null at %zu", i);
+        if (!check_inside(c, (struct place){.index = i}, items, doc_at(value, i)))
             return false;
     }
     return true;
@@ -124,7 +138,7 @@ static bool may_lack(const char *what, const char *field)
 
 static bool check_object(struct check *c, const doc *schema, const doc *value)
 {
-    const doc *known = doc_get(schema, "properties"), *others = doc_get(schema, "additionalProperties");
+    const doc *known = doc_field(schema, "properties"), *others = doc_field(schema, "additionalProperties");
     if (doc_type(value) != DOC_OBJECT)
         return wrong(c, "is no object");
     for (void *it = doc_first(value); it; it = doc_next(value, it)) {
@@ -133,14 +147,16 @@ static bool check_object(struct check *c, const doc *schema, const doc *value)
             return wrong(c, "has no field \"%s\" in BigQuery", doc_key(it));
         if (c->request && (doc_bool(inner, "readOnly", false) || doc_bool(inner, "deprecated", false)))
             return wrong(c, "sends \"%s\", which is %s", doc_key(it), doc_bool(inner, "readOnly", false) ? "only put out" : "deprecated");
-        if (!check_inside(c, doc_key(it), inner, doc_value(it)))
+        if (!check_inside(c, (struct place){.name = doc_key(it)}, inner, doc_value(it)))
             return false;
     }
-    bool partial = is(c->what, "tables.patch") && c->request && c->where[0] == '\0';
-    for (void *it = partial ? NULL : doc_first(known); it; it = doc_next(known, it)) {
-        enum doc_type type = doc_type(doc_field(value, doc_key(it)));
-        if (doc_bool(doc_value(it), "required", false) && (type == DOC_NONE || type == DOC_NULL) && !may_lack(c->what, doc_key(it)))
-            return wrong(c, "lacks \"%s\", which is required", doc_key(it));
+    bool partial = is(c->what, "tables.patch") && c->request && c->at == NULL;
+    const doc *required = doc_field(schema, "required");
+    for (size_t i = 0; !partial && i < doc_len(required); i++) {
+        const char *name = doc_str(doc_at(required, i), NULL, "");
+        enum doc_type type = doc_type(doc_field(value, name));
+        if ((type == DOC_NONE || type == DOC_NULL) && !may_lack(c->what, name))
+            return wrong(c, "lacks \"%s\", which is required", name);
     }
     return true;
 }
@@ -149,7 +165,7 @@ static bool check_value(struct check *c, const doc *schema, const doc *value)
 {
     const char *reference = doc_str(schema, "$ref", NULL);
     if (reference)
-        schema = doc_field(doc_get(c->all, "schemas"), reference);
+        schema = doc_field(c->schemas, reference);
     const char *type = doc_str(schema, "type", "");
     if (is(type, "any"))
         return true;
@@ -170,10 +186,16 @@ static bool check_value(struct check *c, const doc *schema, const doc *value)
     return wrong(c, "has the type \"%s\", which this validator does not know", type);
 }
 
+static struct check check_of(const char *what, bool request)
+{
+    const doc *all = document();
+    return (struct check){.all = all, .schemas = doc_field(all, "schemas"), .request = request, .what = what};
+}
+
 char *discovery_check_answer(const char *schema, const doc *body)
 {
-    struct check c = {.all = document(), .what = schema};
-    check_value(&c, doc_field(doc_get(c.all, "schemas"), schema), body);
+    struct check c = check_of(schema, false);
+    check_value(&c, doc_field(c.schemas, schema), body);
     return c.wrong;
 }
 
@@ -198,7 +220,7 @@ static bool path_fits(const char *wanted, const char *path)
 
 static const doc *find_method(struct check *c, const struct discovery_request *r, bool upload)
 {
-    const doc *methods = doc_get(c->all, "methods");
+    const doc *methods = doc_field(c->all, "methods");
     /* A session is begun by POST; then its own address, which is the service's business, is used by PUT and DELETE. */
     bool session = upload && (is(r->method, "PUT") || is(r->method, "DELETE"));
     for (void *it = doc_first(methods); it; it = doc_next(methods, it)) {
@@ -208,7 +230,7 @@ static const doc *find_method(struct check *c, const struct discovery_request *r
             return doc_value(it);
         }
     }
-    wrong(c, "BigQuery has no such method (or discovery.py does not list it)");
+    wrong(c, "%s is no method of BigQuery (or discovery.py does not list it)", r->path);
     return NULL;
 }
 
@@ -257,17 +279,15 @@ static bool check_body(struct check *c, const doc *method, const struct discover
     if (!multipart && strncasecmp(type, "application/json", 16) != 0)
         return wrong(c, "the body's type is \"%s\"", type);
     AUTO(doc_free_auto) doc *body = doc_parse(json.text, json.len, "the body", &err);
-    return body ? check_value(c, doc_field(doc_get(c->all, "schemas"), schema), body) : wrong(c, "%s", err.text);
+    return body ? check_value(c, doc_field(c->schemas, schema), body) : wrong(c, "%s", err.text);
 }
 
 char *discovery_check_request(const struct discovery_request *r, const char **answer)
 {
-    struct check c = {.all = document(), .request = true};
     char kind[32] = "";
-    AUTO(free_ptr) char *line = xasprintf("%s %s", r->method, r->path);
     bool upload = strncmp(r->path, "/upload/", 8) == 0, typed = query_value(&(struct mrequest){.query = r->query}, "uploadType", kind, sizeof(kind));
     bool multipart = is(kind, "multipart"), resumable = is(kind, "resumable");
-    c.what = line;
+    struct check c = check_of(r->method, true);
     *answer = NULL;
     const doc *method = find_method(&c, r, upload);
     bool session = resumable && !is(r->method, "POST");

@@ -17,8 +17,8 @@ METHODS = ["datasets.get", "datasets.insert", "jobs.cancel", "jobs.get", "jobs.g
 LEFT_OUT = {"mlStatistics", "modelTraining", "sparkStatistics", "searchStatistics", "vectorSearchStatistics", "queryPlan", "performanceInsights",
             "access", "biEngineStatistics", "materializedViewStatistics", "metadataCacheStatistics", "externalDataConfiguration",
             "externalTableDefinitions", "tableDefinitions"}
-KEPT = ("type", "format", "enum", "required", "repeated", "location", "deprecated", "readOnly")
-KNOWN = {*KEPT, "properties", "items", "additionalProperties", "$ref", "description", "enumDescriptions", "default", "id", "pattern"}
+KEPT = ("type", "format", "enum", "repeated", "location", "deprecated", "readOnly")
+KNOWN = {*KEPT, "required", "properties", "items", "additionalProperties", "$ref", "description", "enumDescriptions", "default", "id", "pattern"}
 
 
 def schema(given, references):
@@ -28,8 +28,6 @@ def schema(given, references):
         raise SystemExit(f"discovery.py: keywords that nobody validates by: {sorted(unknown)}")
     out = {key: given[key] for key in KEPT if key in given}
     words = given.get("description", "")
-    if words.startswith("Required."):
-        out["required"] = True
     if words.startswith("Output only."):
         out["readOnly"] = True
     if "$ref" in given:
@@ -37,6 +35,9 @@ def schema(given, references):
         references.append(given["$ref"])
     if "properties" in given:
         out["properties"] = {name: schema(inner, references) for name, inner in sorted(given["properties"].items()) if name not in LEFT_OUT}
+        required = [name for name, inner in given["properties"].items() if inner.get("description", "").startswith("Required.")]
+        if required:
+            out["required"] = sorted(required)
     for key in ("items", "additionalProperties"):
         if key in given:
             out[key] = schema(given[key], references)

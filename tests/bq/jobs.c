@@ -309,6 +309,18 @@ static void take_media(struct mjob *j, const char *media, size_t len)
     j->media = buf_steal(&plain);
 }
 
+/* As the service keeps what it was sent: a field that is null is none. */
+static doc *without_nulls(const doc *d)
+{
+    doc *out = doc_type(d) == DOC_OBJECT ? doc_object() : doc_type(d) == DOC_ARRAY ? doc_array() : doc_copy(d);
+    for (void *it = doc_type(d) == DOC_OBJECT ? doc_first(d) : NULL; it; it = doc_next(d, it))
+        if (doc_type(doc_value(it)) != DOC_NULL)
+            doc_set(out, doc_key(it), without_nulls(doc_value(it)));
+    for (size_t i = 0; doc_type(d) == DOC_ARRAY && i < doc_len(d); i++)
+        doc_add(out, without_nulls(doc_at(d, i)));
+    return out;
+}
+
 struct mjob *model_job_insert(struct bqmodel *m, const char *project, const doc *body, const char *media, size_t media_len, struct error *err)
 {
     AUTO(free_ptr) char *made = xasprintf("job_%" PRIu64, ++m->next_id);
@@ -320,7 +332,7 @@ struct mjob *model_job_insert(struct bqmodel *m, const char *project, const doc 
     j->id = xstrdup(id);
     j->project = xstrdup(project);
     j->name = xasprintf("%s:%s", project, id);
-    j->configuration = doc_copy(doc_get(body, "configuration"));
+    j->configuration = without_nulls(doc_get(body, "configuration"));
     j->is_load = media != NULL;
     take_media(j, media, media_len);
     j->input_bytes = (int64_t)media_len;

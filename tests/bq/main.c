@@ -125,7 +125,9 @@ int main(int argc, char **argv)
     loop_run(loop);
     sigwatch_free(term);
     sigwatch_free(interrupt);
+    bool violated = bqmodel_violation(m) != NULL; /* it is on stderr */
+    bqmodel_forgive(m);
     bqmodel_free(m);
     loop_free(loop);
-    return 0;
+    return violated;
 }

@@ -55,14 +55,14 @@ static void what_the_document_says_passes(void **state)
 static void a_method_or_a_path_that_is_not_there_is_wrong(void **state)
 {
     (void)state;
-    bad("PUT", JOBS, "", QUERY(""), "no such method");
-    bad("DELETE", JOBS "/j", "", "", "no such method");
-    bad("GET", JOBS "/j/cancel", "", "", "no such method");
-    bad("GET", "/bigquery/v2/projects/p/job/j", "", "", "no such method");
-    bad("GET", "/bigquery/v1/projects/p/jobs/j", "", "", "no such method");
-    bad("GET", JOBS "/", "", "", "no such method"); /* a required part of the path is empty */
-    bad("GET", "/bigquery/v2/projects//jobs/j", "", "", "no such method");
-    bad("GET", TABLES "/a/b", "", "", "no such method");
+    bad("PUT", JOBS, "", QUERY(""), "is no method");
+    bad("DELETE", JOBS "/j", "", "", "is no method");
+    bad("GET", JOBS "/j/cancel", "", "", "is no method");
+    bad("GET", "/bigquery/v2/projects/p/job/j", "", "", "is no method");
+    bad("GET", "/bigquery/v1/projects/p/jobs/j", "", "", "is no method");
+    bad("GET", JOBS "/", "", "", "is no method"); /* a required part of the path is empty */
+    bad("GET", "/bigquery/v2/projects//jobs/j", "", "", "is no method");
+    bad("GET", TABLES "/a/b", "", "", "is no method");
 }
 
 static void query_parameters_are_known_and_of_their_type(void **state)
