@@ -47,10 +47,12 @@ void shares_divide(struct share_claim *v, size_t count, int64_t cap)
     for (size_t i = 0; i < count; i++)
         order[i] = &v[i];
     qsort(order, count, sizeof(struct share_claim *), by_wants);
-    for (size_t i = 0; i < count; i++) { /* who wants little leaves more to the others */
-        order[i]->part = i64_min(order[i]->wants, cap / (int64_t)(count - i));
-        cap -= order[i]->part;
-    }
+    size_t modest = 0; /* who wants little leaves more to the others */
+    for (; modest < count && order[modest]->wants <= cap / (int64_t)(count - modest); modest++)
+        cap -= order[modest]->part = order[modest]->wants;
+    int64_t each = modest < count ? cap / (int64_t)(count - modest) : 0;
+    for (size_t i = modest; i < count; i++)
+        cap -= order[i]->part = each;
     for (size_t i = 0; i < count && cap > 0; i++) {
         if (v[i].part >= v[i].wants)
             continue;
