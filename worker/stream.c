@@ -353,6 +353,10 @@ const char *streams_waits_for(struct run *run)
     TAILQ_FOREACH(s, &run->streams, link) {
         if (s->trouble[0])
             return s->trouble;
+        if (s->load->job != NULL && bq_job_trouble(s->load->job)[0]) {
+            snprintf(s->slow, sizeof(s->slow), "the upload of item %" PRId64 " to go on: %.160s", s->item->index, bq_job_trouble(s->load->job));
+            return s->slow;
+        }
         int64_t since_ms = (loop_now_us(s->w->w.loop) - s->since_us) / US_PER_MS;
         char time[64];
         if (s->state == STREAM_ENDING && since_ms >= LONG_MS && s->load->job != NULL) {

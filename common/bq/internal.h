@@ -43,6 +43,14 @@ void bq_location_query(const char *location, struct buf *out);
 /* {"jobReference":..., "configuration":...} */
 doc *bq_job_resource(const struct bq *, const char *job_id, const char *location, const doc *configuration);
 
+/* jobs.insert without media. */
+struct bq_call *bq_job_post(struct bq *, const doc *resource, bq_cb *, void *arg);
+/* Waits for a query's end, for BQ_RESULTS_WAIT_MS at most. A failed job is an error of this request. */
+#define BQ_RESULTS_WAIT_MS 10000 /* the server's part of the long poll */
+struct bq_call *bq_job_results(struct bq *, const char *job_id, const char *location, bq_cb *, void *arg);
+/* The job that does nothing but fail, for this reason. */
+doc *bq_give_up_config(const struct error *, const char *digest);
+
 /* Asks, and waits for no answer. */
 void bq_job_cancel(struct bq *, const char *job_id, const char *location);
 
@@ -56,6 +64,8 @@ struct bq_upload *bq_upload_start(struct bq *, const char *job_id, const char *l
  * that the feed has let go would have to be sent again. */
 struct bq_upload *bq_upload_start_feed(struct bq *, const char *job_id, const char *location, const doc *job, struct bq_feed *, bq_cb *, void *arg);
 void bq_upload_stop(struct bq_upload *); /* NULL allowed; no callback */
+/* "", or why its bytes do not get through just now. */
+const char *bq_upload_trouble(const struct bq_upload *);
 /* Likewise, and asks the service to forget the session. */
 void bq_upload_abandon(struct bq_upload *);
 

@@ -5,7 +5,6 @@
 #include "common/base/units.h"
 #include "common/bq/internal.h"
 #include "common/bq/permits.h"
-#include "common/bq/sql.h"
 
 /*
  * A job as a list of steps; each sends one request, whose answer chooses the next. Everything can be repeated by anybody, because the
@@ -35,8 +34,6 @@ static const unsigned legal[STEP_COUNT] = {
 #define POLL_FIRST_MS 250
 #define POLL_LEAST_MS 100
 #define POLL_LAST_MS 10000
-#define RESULTS_WAIT_MS 10000  /* the server's part of the long poll */
-#define RESULTS_TIMEOUT_MS 120000
 #define MISSING_MAX 5          /* reads of an id that answer 404, before it is inserted again: a new job may take a moment to be seen */
 #define REINSERTS_MAX 3
 
@@ -98,6 +95,11 @@ const char *bq_job_state(const struct bq_job *j)
     case STEP_GIVE_UP: return "giving up";
     default: return j->running ? "running" : "pending";
     }
+}
+
+const char *bq_job_trouble(const struct bq_job *j)
+{
+    return j->upload ? bq_upload_trouble(j->upload) : "";
 }
 
 static void finish(struct bq_job *j, const struct error *err, bool decided, const doc *job)
@@ -364,7 +366,7 @@ static void results_answer(void *arg, const struct bq_answer *a)
     /* The error of a failed job comes as an error of this request, which is otherwise no different from a failed request. */
     if (a->err || doc_bool(a->doc, "jobComplete", false))
         enter(j, STEP_READ);
-    else if (loop_now_ms(j->bq->loop) - j->results_at_ms < RESULTS_WAIT_MS / 10) /* it did not wait, so we do */
+    else if (loop_now_ms(j->bq->loop) - j->results_at_ms < BQ_RESULTS_WAIT_MS / 10) /* it did not wait, so we do */
         wait_poll(j, j->running ? STEP_RESULTS : STEP_READ);
     else
         enter(j, j->running ? STEP_RESULTS : STEP_READ); /* only jobs.get tells when it has begun to run */
@@ -388,17 +390,6 @@ static void give_up_answer(void *arg, const struct bq_answer *a)
 
 /* --- requests ---------------------------------------------------------------------------------------------------------------------------- */
 
-static struct bq_call *post_job(struct bq_job *j, const doc *resource, bq_cb *cb)
-{
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    buf_xputs(&path, "/projects/");
-    http_escape(&path, j->bq->project);
-    buf_xputs(&path, "/jobs");
-    struct bq_call *call = bq_send(j->bq, &(struct bq_request){.method = "POST", .path = path.data, .body = resource}, cb, j);
-    buf_free(&path);
-    return call;
-}
-
 static void send_insert(struct bq_job *j)
 {
     AUTO(doc_free_auto) doc *resource = bq_job_resource(j->bq, j->job_id, j->location, j->configuration);
@@ -407,44 +398,20 @@ static void send_insert(struct bq_job *j)
     else if (j->spec.media_count > 0)
         j->upload = bq_upload_start(j->bq, j->job_id, j->location, resource, j->spec.media, j->spec.media_count, inserted, j);
     else
-        j->call = post_job(j, resource, inserted);
+        j->call = bq_job_post(j->bq, resource, inserted, j);
 }
 
 static void send_results(struct bq_job *j)
 {
-    struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX);
-    buf_xputs(&path, "/projects/");
-    http_escape(&path, j->bq->project);
-    buf_xputs(&path, "/queries/");
-    http_escape(&path, j->job_id);
-    bq_location_query(j->location, &query);
-    buf_xprintf(&query, "maxResults=0&timeoutMs=%d", RESULTS_WAIT_MS);
     j->results_at_ms = loop_now_ms(j->bq->loop);
-    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .once = true, .first_byte_ms = RESULTS_TIMEOUT_MS};
-    j->call = bq_send(j->bq, &r, results_answer, j);
-    buf_free(&path);
-    buf_free(&query);
+    j->call = bq_job_results(j->bq, j->job_id, j->location, results_answer, j);
 }
 
-#define WHY_MAX 400 /* bytes of a failure's text that its giveup job repeats */
 static void send_give_up(struct bq_job *j)
 {
-    struct buf sql = BUF_INIT(4096);
-    char why[WHY_MAX + 1];
-    snprintf(why, sizeof(why), "%.*s", WHY_MAX, j->why.text);
-    size_t n = strlen(why);
-    for (bool cut = n == WHY_MAX; cut && n > 0 && (why[n - 1] & 0x80); n--) /* no half characters at the end */
-        why[n - 1] = '\0';
-    sql_give_up(&sql, why);
-    doc *configuration = bq_query_config(sql.data, NULL, 0);
-    doc *labels = doc_set_str(doc_object(), "bqfleet_kind", "giveup");
-    doc_set_str(labels, "bqfleet_error", error_kind_name(j->why.kind));
-    doc_set_str(labels, "bqfleet_digest", j->spec.digest);
-    doc_set(configuration, "labels", labels);
+    AUTO(doc_free_auto) doc *configuration = bq_give_up_config(&j->why, j->spec.digest);
     AUTO(doc_free_auto) doc *resource = bq_job_resource(j->bq, j->job_id, j->location, configuration);
-    j->call = post_job(j, resource, give_up_answer);
-    doc_free(configuration);
-    buf_free(&sql);
+    j->call = bq_job_post(j->bq, resource, give_up_answer, j);
 }
 
 /* An insert of nothing but a failure. What it meets under its id counts, and once that is known to have failed, the next id is tried, as for any job. */

@@ -53,6 +53,8 @@ typedef void bq_job_cb(void *arg, const struct bq_job_result *); /* valid during
 
 struct bq_job *bq_job_start(struct bq *, const struct bq_job_spec *, bq_job_cb *, void *arg);
 const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a quota until <time>": for progress; valid until the next event */
+/* "", or why its bytes do not get through just now; valid until the next event. */
+const char *bq_job_trouble(const struct bq_job *);
 /* No callback any more. remote: also ask BigQuery to cancel it, and to forget what was sent of it. NULL allowed. */
 void bq_job_stop(struct bq_job *, bool remote);
 /* Reads one job: status 404 is not an error (job NULL in the answer's doc). */

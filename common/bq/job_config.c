@@ -1,5 +1,7 @@
 #include "common/bq/internal.h"
 
+#include "common/bq/sql.h"
+
 /* Configurations of jobs, and single requests about jobs. */
 
 doc *bq_load_config(const struct bq_ref *table)
@@ -55,4 +57,51 @@ void bq_job_cancel(struct bq *bq, const char *job_id, const char *location)
     bq_send(bq->root ? bq->root : bq, &(struct bq_request){.method = "POST", .path = path.data, .query = query.data, .urgent = true}, nobody_waits, NULL);
     buf_free(&path);
     buf_free(&query);
+}
+
+struct bq_call *bq_job_post(struct bq *bq, const doc *resource, bq_cb *cb, void *arg)
+{
+    struct buf path = BUF_INIT(BQ_PATH_MAX);
+    buf_xputs(&path, "/projects/");
+    http_escape(&path, bq->project);
+    buf_xputs(&path, "/jobs");
+    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = resource}, cb, arg);
+    buf_free(&path);
+    return call;
+}
+
+#define RESULTS_TIMEOUT_MS 120000
+struct bq_call *bq_job_results(struct bq *bq, const char *job_id, const char *location, bq_cb *cb, void *arg)
+{
+    struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX);
+    buf_xputs(&path, "/projects/");
+    http_escape(&path, bq->project);
+    buf_xputs(&path, "/queries/");
+    http_escape(&path, job_id);
+    bq_location_query(location, &query);
+    buf_xprintf(&query, "maxResults=0&timeoutMs=%d", BQ_RESULTS_WAIT_MS);
+    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .once = true, .first_byte_ms = RESULTS_TIMEOUT_MS};
+    struct bq_call *call = bq_send(bq, &r, cb, arg);
+    buf_free(&path);
+    buf_free(&query);
+    return call;
+}
+
+#define WHY_MAX 400 /* bytes of a failure's text that its giveup job repeats */
+doc *bq_give_up_config(const struct error *err, const char *digest)
+{
+    struct buf sql = BUF_INIT(4096);
+    char why[WHY_MAX + 1];
+    snprintf(why, sizeof(why), "%.*s", WHY_MAX, err->text);
+    size_t n = strlen(why);
+    for (bool cut = n == WHY_MAX; cut && n > 0 && (why[n - 1] & 0x80); n--) /* no half characters at the end */
+        why[n - 1] = '\0';
+    sql_give_up(&sql, why);
+    doc *configuration = bq_query_config(sql.data, NULL, 0);
+    doc *labels = doc_set_str(doc_object(), "bqfleet_kind", "giveup");
+    doc_set_str(labels, "bqfleet_error", error_kind_name(err->kind));
+    doc_set_str(labels, "bqfleet_digest", digest);
+    doc_set(configuration, "labels", labels);
+    buf_free(&sql);
+    return configuration;
 }

@@ -27,6 +27,7 @@ struct bq_upload {
     char *session;              /* its URL */
     int sessions, failures;     /* failures since the last progress */
     int64_t stalled_ms;         /* loop time of the last progress */
+    char trouble[160];          /* what keeps it from progress; "": nothing */
     struct http_slice *slices;  /* of the request under way */
     char *head, *tail;          /* multipart: around the media */
     struct bq_call *call;
@@ -61,6 +62,11 @@ static void nobody_waits(void *arg, const struct bq_answer *a)
 {
     (void)arg;
     (void)a;
+}
+
+const char *bq_upload_trouble(const struct bq_upload *u)
+{
+    return u->trouble;
 }
 
 void bq_upload_abandon(struct bq_upload *u)
@@ -131,6 +137,7 @@ static void wait_then(struct bq_upload *u, enum step to, const struct error *err
         return;
     }
     metric_add(u->bq->metrics, METRIC_HTTP_RETRIES, 1);
+    snprintf(u->trouble, sizeof(u->trouble), "%.159s", err->text);
     u->step = to;
     timer_set(u->timer, delay_ms * US_PER_MS);
 }
@@ -166,6 +173,7 @@ static void more(struct bq_upload *u, const struct bq_answer *a)
     u->offset = kept;
     if (progress) {
         u->failures = 0;
+        u->trouble[0] = '\0';
         u->stalled_ms = loop_now_ms(u->bq->loop);
         if (u->feed)
             feed_let_go(u->feed, kept);

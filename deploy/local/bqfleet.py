@@ -33,8 +33,9 @@ def serve(rows_of, start=None):
             rows, most = [], 32
             for row in rows_of(item, hello):
                 rows.append(row)
-                if len(rows) == most:  # a piece of some 256 kB
-                    most = max(1, min(1000, most * 2 if write([{"item": item["item"], "rows": rows}]) < 1 << 18 else most // 2))
+                if len(rows) == most:  # pieces of 32 to 64 kB
+                    size = write([{"item": item["item"], "rows": rows}])
+                    most = max(1, most * 32768 // size) if size > 65536 else most * 2 if size < 32768 else most
                     rows = []
             return {"item": item["item"], "rows": rows, "done": True}
         except Exception as error:

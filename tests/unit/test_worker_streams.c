@@ -111,23 +111,75 @@ static void a_stream_keeps_no_more_than_its_window_however_slow_its_upload(void 
     streams_close(&k);
 }
 
-static bool both_done(struct kit *k)
+static bool one_is_given_up(struct kit *k)
 {
-    return fold_is_done(k->fold, 0) && fold_is_done(k->fold, 1);
+    const struct run *run = TAILQ_FIRST(&k->worker->runs);
+    return run != NULL && !TAILQ_EMPTY(&run->large);
 }
 
-/* The second one is given up, as there is one place. Small ones could always fill what is left of the buffer. */
-static void large_items_get_room_while_small_ones_keep_coming(void **state)
+static bool says_what_it_waits_for(struct kit *k)
+{
+    struct worker_state s;
+    worker_state(k->worker, &s);
+    return strstr(s.waits_for, "the upload of item 0") != NULL;
+}
+
+static void an_upload_that_does_not_get_through_is_waited_for_visibly(void **state)
 {
     (void)state;
     struct kit k;
-    streams_open(&k, LIMIT_BUFFER_LEAST, 150, 14);
-    streams_rows[0] = streams_rows[1] = 40;
-    k.options.parallel = 8;
-    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "LOAD", .kind = BQMODEL_JOB_SLOW, .times = -1, .ms = 3000});
-    streams_begin(&k, streams_one_after_another, 150, 1);
-    assert_true(kit_wait(&k, both_done, 3600));
-    assert_true(k.fold->done < 100);
+    streams_open(&k, LIMIT_BUFFER_LEAST, 1, 60);
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "PUT", .kind = BQMODEL_STATUS, .status = 503, .skip = 1, .times = -1});
+    streams_begin(&k, streams_one_after_another, 1, 1);
+    assert_true(kit_wait(&k, says_what_it_waits_for, 60));
+    bqmodel_clear_faults(k.model);
+    streams_run(&k);
+    struct worker_state s;
+    worker_state(k.worker, &s);
+    assert_string_equal(s.waits_for, "");
+    streams_close(&k);
+}
+
+/* Item 0 has a place, and does not end. */
+static void zero_waits_to_be_told(struct fake_child *f, const doc *msg)
+{
+    bool zero = msg != NULL && doc_int(msg, "item", -1) == 0;
+    if (!zero) {
+        streams_one_after_another(f, msg);
+        return;
+    }
+    f->kit->mode = f->serial;
+    for (int64_t row = 0; row < streams_rows[0]; row++)
+        streams_say_row(f, 0, row);
+}
+
+static void tell_zero(struct kit *k)
+{
+    struct fake_child *f = k->fakes;
+    while (f->serial != k->mode)
+        f = f->next;
+    streams_say_done(f, 0);
+}
+
+static bool one_is_done(struct kit *k)
+{
+    return fold_is_done(k->fold, 1);
+}
+
+static void an_item_that_was_given_up_is_not_kept_waiting_by_those_that_come(void **state)
+{
+    (void)state;
+    struct kit k;
+    streams_open(&k, LIMIT_BUFFER_LEAST, 100, 4);
+    streams_rows[0] = streams_rows[1] = 60;
+    k.options.parallel = 2;
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "LOAD", .kind = BQMODEL_JOB_SLOW, .times = -1, .ms = 1000});
+    streams_begin(&k, zero_waits_to_be_told, 2, 1);
+    assert_true(kit_wait(&k, one_is_given_up, 20));
+    kit_publish(&k, 98);
+    tell_zero(&k);
+    assert_true(kit_wait(&k, one_is_done, 60));
+    assert_true(k.fold->done < 80);
     streams_run(&k);
     streams_close(&k);
 }
@@ -363,7 +415,8 @@ int main(void)
         cmocka_unit_test(large_and_small_items_share_a_pipe_and_a_slow_bigquery),
         cmocka_unit_test(many_middling_items_in_many_children_give_way_and_all_land),
         cmocka_unit_test(a_stream_keeps_no_more_than_its_window_however_slow_its_upload),
-        cmocka_unit_test(large_items_get_room_while_small_ones_keep_coming),
+        cmocka_unit_test(an_upload_that_does_not_get_through_is_waited_for_visibly),
+        cmocka_unit_test(an_item_that_was_given_up_is_not_kept_waiting_by_those_that_come),
         cmocka_unit_test(a_row_longer_than_the_buffer_lands_too),
         cmocka_unit_test(a_session_that_is_gone_costs_the_item_no_attempt),
         cmocka_unit_test(whatever_happens_to_a_chunk_the_rows_are_there_once),
