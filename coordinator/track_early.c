@@ -43,6 +43,8 @@ int64_t track_early(struct track *t)
         permit_end(t->early, false);
         t->early = NULL;
     }
+    if (t->record->via == VIA_DIRECT) /* its workers need it to the end, and leave little for the last cut */
+        return NO_HURRY_MS;
     struct permits *permits = f->phase == RUN_WORKING && t->o.role == TRACK_FIRST && t->consolidate == NULL ? consolidate_permits(&t->world, t->record) : NULL;
     if (permits == NULL)
         return NO_HURRY_MS;
