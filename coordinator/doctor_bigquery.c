@@ -2,6 +2,7 @@
 
 #include "common/base/units.h"
 #include "common/bq/dry_run.h"
+#include "common/bq/sql.h"
 
 /* Whether BigQuery is there, takes the credentials, lets the project run jobs, and has our time. */
 
@@ -96,7 +97,9 @@ enum verdict doctor_project(struct doctor *d)
         return CHECK_SKIPPED;
     struct bq *bq = d->bigquery.world.bq;
     struct doctor_answer answer = {.doctor = d};
-    AUTO(doc_free_auto) doc *config = bq_query_config("SELECT 1", NULL, 0);
+    AUTO(buf_free) struct buf sql = BUF_INIT(4096);
+    sql_nothing(&sql);
+    AUTO(doc_free_auto) doc *config = bq_query_config(sql.data, NULL, 0);
     if (doctor_wait(&answer, bq_dry_run(bq, config, d->env->settings->location, on_dry, &answer)))
         return doctor_say(d, CHECK_OK, "jobs may be run in %s", bq_project(bq));
     doctor_advise(d, "give the account the role BigQuery Job User (roles/bigquery.jobUser) on project %s, and have BigQuery's API enabled there", bq_project(bq));

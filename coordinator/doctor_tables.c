@@ -2,7 +2,9 @@
 
 #include "common/base/rnd.h"
 #include "common/base/units.h"
+#include "common/bq/dry_run.h"
 #include "common/bq/permits.h"
+#include "common/bq/sql.h"
 
 /* The tables of a spec: the target, the dataset of staging, the permits. */
 
@@ -45,30 +47,23 @@ static void on_table(void *arg, struct bq_table *t, const struct error *err)
     snprintf(a->type, sizeof(a->type), "%s", t->type);
 }
 
-/* What of it we may do with the table. -1: the service does not tell (emulators do not). */
+static void on_dry(void *arg, const struct bq_dry_result *r)
+{
+    struct doctor_answer *answer = arg;
+    answer->done = true;
+    answer->err = r->err ? *r->err : ERROR_INIT;
+    answer->status = r->known;
+}
+
+/* A dry run of a statement that would change nothing is refused where changes are. -1: what it says is something else. */
 static int may_write(struct doctor *d)
 {
-    static const char *const permissions[] = {"bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.updateData"};
     struct doctor_answer answer = {.doctor = d};
-    struct buf path = BUF_INIT(4096);
-    const char *parts[] = {"/projects/", d->target.project, "/datasets/", d->target.dataset, "/tables/", d->target.table};
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-        if (i % 2 == 0)
-            buf_xputs(&path, parts[i]);
-        else
-            http_escape(&path, parts[i]);
-    }
-    buf_xputs(&path, ":testIamPermissions");
-    doc *wanted = doc_array();
-    for (size_t i = 0; i < ARRAY_LEN(permissions); i++)
-        doc_add(wanted, doc_string(permissions[i]));
-    AUTO(doc_free_auto) doc *body = doc_set(doc_object(), "permissions", wanted);
-    bool told = doctor_wait(&answer, bq_send(d->bigquery.world.bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body, .once = true},
-                                             doctor_answered, &answer));
-    int may = told && doc_type(answer.doc) == DOC_OBJECT ? doc_len(doc_get(answer.doc, "permissions")) == ARRAY_LEN(permissions) : -1;
-    doc_free(answer.doc);
-    buf_free(&path);
-    return may;
+    AUTO(buf_free) struct buf sql = BUF_INIT(4096);
+    sql_touch(&d->target, &sql);
+    AUTO(doc_free_auto) doc *config = bq_query_config(sql.data, NULL, 0);
+    bool well = doctor_wait(&answer, bq_dry_run(d->bigquery.world.bq, config, d->target_location, on_dry, &answer));
+    return well && answer.status != 0 ? 1 : answer.err.code == 403 || strcmp(answer.err.reason, "accessDenied") == 0 ? 0 : -1;
 }
 
 enum verdict doctor_target(struct doctor *d)
@@ -98,9 +93,9 @@ enum verdict doctor_target(struct doctor *d)
     int may = may_write(d);
     if (may == 0) {
         doctor_advise(d, "give the account the role BigQuery Data Editor (roles/bigquery.dataEditor) on the dataset");
-        return doctor_say(d, CHECK_FAIL, "%s exists, but may not be read and written", name);
+        return doctor_say(d, CHECK_FAIL, "%s exists, but may not be changed", name);
     }
-    return doctor_say(d, CHECK_OK, "%s exists%s", name, may > 0 ? ", and may be read and written" : "; whether it may be written, this service does not tell");
+    return doctor_say(d, CHECK_OK, "%s exists%s", name, may > 0 ? ", and may be changed" : "; whether it may be changed, this service does not tell");
 }
 
 /* --- staging ------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -111,11 +106,11 @@ static enum verdict probe(struct doctor *d)
     char nonce[13], name[700];
     struct doctor_answer made = {.doctor = d}, gone = {.doctor = d};
     struct bq_ref table = d->staging;
-    struct error err = ERROR_INIT;
     rnd_text(d->bigquery.world.rnd, nonce, sizeof(nonce) - 1);
     snprintf(table.table, sizeof(table.table), "bqf_doctor_%s", nonce);
     bq_ref_text(&table, name, sizeof(name));
-    AUTO(doc_free_auto) doc *schema = doc_parse("{\"fields\":[{\"name\":\"probe\",\"type\":\"STRING\"}]}", 51, "schema", &err);
+    doc *column = doc_set_str(doc_set_str(doc_object(), "name", "probe"), "type", "STRING");
+    AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", doc_add(doc_array(), column));
     struct bq_table_new new = {.ref = &table, .schema = schema, .expires_ms = loop_wall_ms(d->bigquery.world.loop) + PROBE_LIFE_MS,
                                .description = "Made by bqfleet doctor --probe, to see whether that may be; goes away by itself."};
     bool well = doctor_wait(&made, bq_table_create(d->bigquery.world.bq, &new, doctor_answered, &made));

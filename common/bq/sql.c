@@ -58,6 +58,13 @@ void sql_nothing(struct buf *sql)
     buf_xputs(sql, "SELECT 'bqfleet: nothing to write'");
 }
 
+void sql_touch(const struct bq_ref *ref, struct buf *sql)
+{
+    buf_xputs(sql, "DELETE FROM ");
+    sql_quote_ref(sql, ref);
+    buf_xputs(sql, "\nWHERE FALSE");
+}
+
 void sql_give_up(struct buf *sql, const char *why)
 {
     buf_xputs(sql, "SELECT ERROR('");

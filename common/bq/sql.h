@@ -59,6 +59,8 @@ int sql_check_columns(const struct schema *, enum write_mode, const char *const 
 
 /* A statement that does nothing: a job that only says, by its id and labels, that there was nothing to write. */
 void sql_nothing(struct buf *sql);
+/* A statement that would change the table if there were anything to change: for dry runs, which are refused to those who may not. */
+void sql_touch(const struct bq_ref *, struct buf *sql);
 /* SELECT ERROR('...'): the giveup job. */
 void sql_give_up(struct buf *sql, const char *why);
 /* Appends `name` quoted; aborts on a name that sql_identifier_ok refuses. */

@@ -433,7 +433,14 @@ static bool statement(struct parser *in)
         return insert(in);
     if (is(in, "DELETE FROM ")) {
         s->kind = STMT_EMPTY;
-        return ref(in, &s->target) && is(in, "\nWHERE ") &&
+        if (!ref(in, &s->target))
+            return false;
+        if (is(in, "\nWHERE FALSE")) {
+            s->kind = STMT_NOTHING;
+            s->target = (struct bq_ref){0};
+            return true;
+        }
+        return is(in, "\nWHERE ") &&
                (is(in, "TRUE") || (is(in, "IF(") && fence(in) && is(in, ", TRUE, ERROR('bqfleet: the permit is lost'))")));
     }
     if (is(in, "UPDATE ")) {

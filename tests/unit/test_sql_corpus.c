@@ -245,6 +245,9 @@ static char *corpus(void)
     buf_clear(&sql);
     sql_nothing(&sql);
     golden_line(&out, "nothing", sql.data, doc_object(), doc_boolean(true));
+    buf_clear(&sql);
+    sql_touch(&target, &sql);
+    golden_line(&out, "touch", sql.data, doc_object(), doc_boolean(true));
     buf_free(&sql);
     add_permits(&out);
     return buf_steal(&out);
