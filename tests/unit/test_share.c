@@ -150,6 +150,33 @@ static void a_cap_holds_while_workers_come_and_leave(void **state)
     }
 }
 
+static int64_t running(const struct worker *w)
+{
+    struct worker_state s;
+    worker_state(w, &s);
+    return s.in_flight;
+}
+
+static void a_worker_that_comes_later_gets_its_part(void **state)
+{
+    (void)state;
+    struct kit k;
+    open_fleet(&k, 4, 2600);
+    struct worker *first = start(&k, "a");
+    kit_pass(&k, 5000);
+    assert_int_equal(running(first), 4);
+    struct worker *second = start(&k, "b");
+    for (int i = 0; i < 600; i++) {
+        answer_oldest();
+        kit_pass(&k, 20);
+    }
+    assert_int_equal(running(first), 2);
+    assert_int_equal(running(second), 2);
+    worker_free(first);
+    worker_free(second);
+    kit_close(&k);
+}
+
 static void the_part_of_a_worker_that_died_goes_to_the_others(void **state)
 {
     (void)state;
@@ -195,6 +222,7 @@ int main(void)
         cmocka_unit_test(a_cap_is_divided_evenly_and_the_rest_goes_to_those_that_came_first),
         cmocka_unit_test(parts_never_sum_to_more_than_the_cap_nor_leave_any_of_it_while_somebody_wants_it),
         cmocka_unit_test(a_cap_holds_while_workers_come_and_leave),
+        cmocka_unit_test(a_worker_that_comes_later_gets_its_part),
         cmocka_unit_test(the_part_of_a_worker_that_died_goes_to_the_others),
         cmocka_unit_test(a_worker_that_does_not_hear_itself_starts_nothing),
     };
