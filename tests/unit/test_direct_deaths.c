@@ -1,0 +1,164 @@
+#include "tests/unit/support_direct.h"
+
+/* Rows written directly, by workers that die, are stopped, lose their permit, their replies or their place in the group. */
+
+static void a_worker_that_dies_between_its_cut_and_the_job_has_it_done_by_a_coordinator(void **state)
+{
+    direct_begin(state, direct_open(state));
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_DROP_BEFORE, .times = -1});
+    crew_items(&crew, crew.record, 0, 4);
+    DIRECT_WAIT(a_cut_stands);
+    stage_sleep(crew.stage, 1000);
+    crew_kill(&crew, &worker);
+    bqmodel_clear_faults(crew.stage->model);
+    assert_false(its_job_is_there(NULL));
+    int64_t from_ms = direct_now_ms();
+    DIRECT_WAIT(nothing_waits);
+    assert_in_range(direct_now_ms() - from_ms, WAIT_SECOND_COORDINATOR - 5000, 2 * WAIT_SECOND_COORDINATOR + WAIT_PERMIT_LEASE);
+    assert_int_equal(bqmodel_count(crew.stage->model, STAGE_TARGET), 4);
+    assert_int_equal(crew_jobs(&crew, "bqfleet_direct_"), 1);
+    direct_hire(&other, "b");
+    direct_seal(4);
+    direct_all_items_are_there_once(4);
+    direct_end(state);
+}
+
+static void a_worker_that_dies_between_the_job_and_the_outcome_has_it_told_by_a_coordinator(void **state)
+{
+    direct_begin(state, direct_open(state));
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = 100000});
+    crew_items(&crew, crew.record, 0, 4);
+    DIRECT_WAIT(its_job_is_there);
+    crew_kill(&crew, &worker);
+    direct_seal(4);
+    direct_all_items_are_there_once(4);
+    assert_int_equal(crew_jobs(&crew, "bqfleet_direct_"), 1);
+    direct_end(state);
+}
+
+static void a_worker_that_dies_before_its_cut_leaves_its_loads_to_the_last_one(void **state)
+{
+    struct record *r = direct_open(state);
+    bqmodel_options(crew.stage->model)->dml_ms = 20000; /* taking the permit takes long */
+    direct_begin(state, r);
+    direct_hire(&worker, "a");
+    crew_items(&crew, crew.record, 0, 4);
+    direct_wait_done(4);
+    crew_kill(&crew, &worker);
+    assert_int_equal(direct_fold()->cut_count, 0);
+    direct_seal(4);
+    direct_all_items_are_there_once(4);
+    assert_int_equal(crew_jobs(&crew, "bqfleet_direct_"), 0);
+    assert_int_equal(crew_jobs(&crew, "bqfleet_cut_"), 1);
+    direct_end(state);
+}
+
+/* It has the cut, the job is not inserted, the lease is over, others have written what it was about to write. */
+static void a_worker_that_was_stopped_beyond_its_lease_changes_nothing(void **state)
+{
+    struct record *r = direct_open(state);
+    r->mode = WRITE_APPEND;
+    r->key_count = 0;
+    direct_begin(state, r);
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_DROP_BEFORE, .times = -1});
+    crew_items(&crew, crew.record, 0, 4);
+    DIRECT_WAIT(a_cut_stands);
+    stage_sleep(crew.stage, 500);
+    sleeper_stop(worker.sleeper);
+    stage_sleep(crew.stage, 3000);
+    bqmodel_clear_faults(crew.stage->model);
+    direct_hire(&other, "b");
+    crew_items(&crew, crew.record, 4, 4);
+    direct_wait_done(8);
+    DIRECT_WAIT(nothing_waits);
+    assert_int_equal(bqmodel_count(crew.stage->model, STAGE_TARGET), 8);
+    sleeper_go_on(worker.sleeper);
+    stage_sleep(crew.stage, 120000);
+    assert_int_equal(bqmodel_count(crew.stage->model, STAGE_TARGET), 8);
+    direct_seal(8);
+    direct_all_items_are_there_once(8);
+    direct_end(state);
+}
+
+/* The same, and it comes back while nobody has done its work: its statement fails by its fence, and the next try runs under another permit. */
+static void a_statement_that_lost_its_permit_is_tried_again_under_another_one(void **state)
+{
+    direct_begin(state, direct_open(state));
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_ERROR, .reason = "invalidQuery", .ms = 0,
+                                                             .message = "bqfleet: the permit is lost1"});
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = 3000});
+    crew_items(&crew, crew.record, 0, 200); /* more is loaded meanwhile: the next permit is wished for before the other is lost */
+    int64_t from_ms = direct_now_ms();
+    direct_wait_done(200);
+    DIRECT_WAIT(nothing_waits);
+    assert_true(direct_now_ms() - from_ms < 2 * WAIT_PERMIT_LEASE + 30000); /* what was lost runs out */
+    assert_true(direct_fold()->cut_count >= 2);
+    assert_non_null(strstr(direct_fold()->cuts[0].job, "_t1"));
+    direct_seal(200);
+    direct_all_items_are_there_once(200);
+    direct_end(state);
+}
+
+static void lost_replies_cost_no_row_and_double_none(void **state)
+{
+    static const char *const places[] = {"bqfleet_direct_", "bqfleet_permit_take", "bqfleet_permit_ahead", "bqfleet_permit_release", "bqfleet_load_"};
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        struct record *r = direct_open(state);
+        r->mode = WRITE_APPEND;
+        r->key_count = 0;
+        bqmodel_options(crew.stage->model)->dml_ms = 400;
+        direct_begin(state, r);
+        bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = places[i], .kind = BQMODEL_LOSE_REPLY, .times = 3});
+        direct_hire(&worker, "a");
+        crew_items(&crew, crew.record, 0, 300);
+        direct_wait_done(300);
+        DIRECT_WAIT(nothing_waits);
+        direct_seal(300);
+        direct_all_items_are_there_once(300);
+        stage_sleep(crew.stage, 10000);
+        assert_true(bqmodel_counters(crew.stage->model)->faults > 0);
+        direct_end(state);
+    }
+}
+
+/* A worker is thrown out of its group with rows that it has loaded and not reported; its items go to another one. When it goes on, it reports them too. */
+static void two_workers_with_the_same_items_write_them_once(void **state)
+{
+    struct record *r = direct_open(state);
+    r->mode = WRITE_APPEND;
+    r->key_count = 0;
+    direct_begin(state, r);
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_load_", .kind = BQMODEL_JOB_SLOW, .ms = 5000});
+    crew_items(&crew, crew.record, 0, 30);
+    stage_sleep(crew.stage, 2000);
+    assert_int_equal(direct_fold()->done, 0);
+    sleeper_stop(worker.sleeper);
+    direct_hire(&other, "b");
+    direct_wait_done(30);
+    sleeper_go_on(worker.sleeper);
+    stage_sleep(crew.stage, 20000);
+    assert_true(crew_play.attempts > 30);
+    DIRECT_WAIT(nothing_waits);
+    direct_seal(30);
+    direct_all_items_are_there_once(30);
+    direct_end(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_worker_that_dies_between_its_cut_and_the_job_has_it_done_by_a_coordinator),
+        cmocka_unit_test(a_worker_that_dies_between_the_job_and_the_outcome_has_it_told_by_a_coordinator),
+        cmocka_unit_test(a_worker_that_dies_before_its_cut_leaves_its_loads_to_the_last_one),
+        cmocka_unit_test(a_worker_that_was_stopped_beyond_its_lease_changes_nothing),
+        cmocka_unit_test(a_statement_that_lost_its_permit_is_tried_again_under_another_one),
+        cmocka_unit_test(lost_replies_cost_no_row_and_double_none),
+        cmocka_unit_test(two_workers_with_the_same_items_write_them_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
