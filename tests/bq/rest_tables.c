@@ -39,6 +39,20 @@ static void datasets_insert(struct exchange *x, const struct route *to)
         reply_doc(x, 200, dataset_doc(x->model, model_dataset_add(x->model, to->seg[0], name)));
 }
 
+static void datasets_list(struct exchange *x, const struct route *to)
+{
+    int64_t max = query_int(to->r, "maxResults", 50);
+    doc *list = doc_array(), *out = doc_set_str(doc_object(), "kind", "bigquery#datasetList");
+    for (const struct mdataset *d = x->model->datasets; d && (int64_t)doc_len(list) < max; d = d->next)
+        if (strcmp(d->project, to->seg[0]) == 0)
+            doc_add(list, dataset_doc(x->model, d));
+    if (doc_len(list) > 0)
+        doc_set(out, "datasets", list);
+    else
+        doc_free(list);
+    reply_doc(x, 200, out);
+}
+
 static struct bq_ref ref_of(const struct route *to)
 {
     struct bq_ref ref = {.table = ""};
@@ -210,6 +224,10 @@ void rest_tables(struct exchange *x, const struct route *to)
     bool post = strcmp(to->r->method, "POST") == 0, get = strcmp(to->r->method, "GET") == 0;
     if (to->count == 2 && post) {
         datasets_insert(x, to);
+        return;
+    }
+    if (to->count == 2 && get) {
+        datasets_list(x, to);
         return;
     }
     const struct mdataset *d = to->count > 2 ? model_dataset(x->model, to->seg[0], to->seg[2]) : NULL;

@@ -74,7 +74,7 @@ def folder(session_folder, request):
 @pytest.fixture
 def bqmodel(folder):
     """bqmodel("--flag", ...) starts the model of BigQuery, a fresh one at each call, and returns a client of it; client.program is it."""
-    started = []
+    started, clients = [], []
 
     def start(*flags):
         name = f"bqmodel-{len(started)}"
@@ -82,7 +82,8 @@ def bqmodel(folder):
         started.append(program)
         program.wait_for_text("listening on ", 20)
         client = BigQuery(re.search(r"listening on (\S+)", program.out)[1])
-        client.program = program
+        client.program, client.forgiven = program, False
+        clients.append(client)
         return client
 
     yield start
@@ -93,6 +94,9 @@ def bqmodel(folder):
             program.wait(10)
         finally:
             program.signal(9)
+    for client in clients:  # a request or an answer that is not as BigQuery's discovery document says
+        told = [line for line in client.program.err.splitlines() if line.startswith("bqmodel: violation: ")]
+        assert client.forgiven or not told, told
 
 
 @pytest.fixture

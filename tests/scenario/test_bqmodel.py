@@ -1,9 +1,14 @@
 """The model of BigQuery as a server: what scenarios rely on when they use it in the emulator's place."""
 import http.client
+import subprocess
+import sys
 
 import pytest
 
 from support.bigquery import BigQueryError, columns
+from support.scene import BUILD, ROOT
+
+DOCUMENT = BUILD / "discovery/bigquery.v2.json"
 
 ROW = {"id": 1, "x": 2.5, "tags": ["a", "b"]}
 
@@ -42,10 +47,30 @@ def test_flags_set_up_tables_location_and_faults(bqmodel, folder):
     assert bq.program.wait(10).code == 0
 
 
+def test_a_request_that_bigquery_does_not_have_is_told(bqmodel):
+    bq = bqmodel()
+    bq.forgiven = True
+    bq.create_dataset("ds")
+    bq.create_table("ds.t", columns("id INT64"))
+    bq.call("GET", "/datasets/ds/tables/t?view=BASIC")
+    assert bq.counters()["violation"] is None
+    bq.call("GET", "/datasets/ds/tables/t?look=BASIC")
+    assert bq.counters()["violation"] == "tables.get: BigQuery knows no query parameter look"
+    assert "bqmodel: violation: tables.get: BigQuery knows no query parameter look" in bq.program.err
+    bq.program.terminate()
+    assert bq.program.wait(10).code == 1
+
+
+@pytest.mark.skipif(not DOCUMENT.exists(), reason="the document is not here; tests/run fetches it")
+def test_requests_are_validated_by_what_bigquerys_discovery_document_says():
+    done = subprocess.run([sys.executable, "-B", ROOT / "tests/bq/discovery.py", "check", DOCUMENT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_statement_of_another_shape_is_told(bqmodel):
     bq = bqmodel()
-    job = bq.call("POST", "/jobs", {"configuration": {"query": {"query": "SELECT 1", "useLegacySql": False}}})
+    job = bq.call("POST", "/jobs", {"configuration": {"query": {"query": "CALL ds.p()", "useLegacySql": False}}})
     with pytest.raises(AssertionError, match="does not know this statement"):
         bq.finish(job)
-    assert bq.counters()["unknown_statement"] == "<<<HERE>>>SELECT 1"
-    assert "unknown statement: <<<HERE>>>SELECT 1" in bq.program.err
+    assert bq.counters()["unknown_statement"] == "<<<HERE>>>CALL ds.p()"
+    assert "unknown statement: <<<HERE>>>CALL ds.p()" in bq.program.err

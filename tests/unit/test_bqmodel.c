@@ -16,6 +16,8 @@ static void tables_are_made_read_changed_listed_and_dropped(void **state)
     assert_int_equal(ask(w, "GET", "/datasets/d2", NULL), 200);
     assert_answer(w, "location", "US");
     assert_int_equal(ask(w, "GET", "/datasets/d3", NULL), 404);
+    assert_int_equal(ask(w, "GET", "/datasets?maxResults=1000", NULL), 200);
+    assert_int_equal(doc_len(doc_get(w->doc, "datasets")), 2);
     const char *table = "{\"tableReference\":{\"projectId\":\"local\",\"datasetId\":\"d2\",\"tableId\":\"a\"},"
                         "\"schema\":{\"fields\":[{\"name\":\"k\",\"type\":\"INTEGER\"}]},\"labels\":{\"x\":\"y\"}}";
     assert_int_equal(ask(w, "POST", "/datasets/d2/tables", table), 200);
