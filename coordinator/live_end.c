@@ -71,7 +71,7 @@ static void say_why(const struct live *l, const struct fold *f, int code)
                             "  to run them again: %s\n  to write it without them: %s --accept-failed\n  to drop it: %s\n", redrive, finish, cancel);
     } else {
         const char *why = f->end_text ? f->end_text : "";
-        bool said = written == 0 && strstr(why, stands) != NULL;
+        bool said = f->end == END_ADOPTED || (written == 0 && strstr(why, stands) != NULL);
         fprintf(stderr, "bqfleet: run %s: %s%s%s%s%s\n", l->record->run, run_end_name(f->end), why[0] ? ": " : "", why, said ? "" : "; ", said ? "" : stands);
     }
 }

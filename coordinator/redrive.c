@@ -90,7 +90,7 @@ static int judge_held(struct catalog *runs, const struct catalog_run *r, const s
     if (depth >= LIMIT_ADOPTED - 1)
         return no(err, "run %s is the last of %d redrives of redrives: accept it (bqfleet finish %s --accept-failed%s), then redrive what failed", r->run, depth,
                   r->run, flags);
-    if (!accept_rest && left_of(f, c) > fold_tolerated(f))
+    if (!accept_rest && c->selected.count > 0 && left_of(f, c) > fold_tolerated(f))
         return no(err, "%" PRId64 " failed items of the held run %s are not selected, and it tolerates %" PRId64 ": the new run would be held for them. Redrive them "
                   "too, or give --accept-rest to write the run without them", left_of(f, c), r->run, fold_tolerated(f));
     return 0;
@@ -113,7 +113,10 @@ int redrive_judge(struct catalog *runs, const struct catalog_run *r, const struc
         return no(err, "the %" PRId64 " failed items of run %s that are meant were redriven before", c->taken_before, r->run);
     if (c->never_queued > 0)
         return no(err, "the %" PRId64 " failed items of run %s that are meant never were in the queue, being too large for it", c->never_queued, r->run);
-    return no(err, "run %s has %" PRId64 " failed items, and none of them is meant", r->run, f->failed);
+    if (r->record->redrives[0] != '\0')
+        return no(err, "run %s has %" PRId64 " failed items, and none of them is meant; it is a redrive of run %s: name that one if others of its items are meant",
+                  r->run, f->failed, r->record->redrives);
+    return no(err, "run %s has %" PRId64 " failed items, and none of them is meant (bqfleet dead list %s%s shows them)", r->run, f->failed, r->run, flags);
 }
 
 /* --- the record ---------------------------------------------------------------------------------------------------------------------------------- */

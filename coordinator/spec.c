@@ -115,8 +115,11 @@ static int read_handlers(struct spec *s, struct yaml *root, bool embedded, struc
         return -1;
     if (handlers != NULL && handler_defs_parse(handlers, s->dir, &s->handlers, err) != 0)
         return -1;
-    if (embedded && handler_defs_find(&s->handlers, s->job.handler) == NULL)
+    const struct handler_def *def = handler_defs_find(&s->handlers, s->job.handler);
+    if (embedded && def == NULL)
         return handler_missing(s, root, err);
+    if (embedded && handler_def_check(def, err) != 0)
+        return spec_at(yaml_get(handlers, def->name), "handlers", err);
     return 0;
 }
 

@@ -33,6 +33,9 @@ static int read_handlers(struct start *st, const struct settings *s, const char 
     for (size_t i = 0; s->handler != NULL && s->handler[i] != NULL; i++)
         if (handler_defs_add(&st->handlers, s->handler[i], err) != 0)
             return -1;
+    for (size_t i = 0; i < st->handlers.count; i++)
+        if (handler_def_check(&st->handlers.v[i], err) != 0)
+            return -1;
     if (st->handlers.count == 0)
         return error_set(err, ERR_USAGE, 0, "no handler: give --handler NAME='COMMAND', or --handlers-file FILE");
     return 0;

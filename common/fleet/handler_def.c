@@ -1,5 +1,8 @@
 #include "common/fleet/handler_def.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #include "common/base/file.h"
 #include "common/base/ids.h"
 #include "common/base/limits.h"
@@ -183,15 +186,25 @@ int handler_defs_add(struct handler_defs *defs, const char *assignment, struct e
     }
     if (strncmp(eq + 1, "query:", 6) == 0)
         return read_sql(d, eq + 7, err) == 0 ? 0 : error_prefix(err, "--handler %s", name);
-    if (strncmp(eq + 1, "plugin:", 7) == 0 && eq[8] != '\0') {
+    if (strncmp(eq + 1, "plugin:", 7) == 0) {
         take_plugin(d, eq + 8);
-        return 0;
+        return eq[8] != '\0' ? 0 : error_set(err, ERR_USAGE, 0, "--handler %s: plugin: names no library", name);
     }
     size_t count = 0;
     d->kind = HANDLER_EXEC;
     if (strv_split(eq + 1, &d->argv, &count, err) != 0)
         return error_prefix(err, "--handler %s", name);
     return count > 0 ? 0 : error_set(err, ERR_USAGE, 0, "--handler %s: names no program", name);
+}
+
+int handler_def_check(const struct handler_def *d, struct error *err)
+{
+    if (d->kind != HANDLER_EXEC || d->argv[1] == NULL || strcmp(d->argv[1], PLUGIN_HOST_FLAG) != 0)
+        return 0;
+    AUTO(free_ptr) char *path = d->argv[2][0] != '/' && d->dir != NULL ? xasprintf("%s/%s", d->dir, d->argv[2]) : xstrdup(d->argv[2]);
+    if (access(path, R_OK) == 0)
+        return 0;
+    return error_set(err, ERR_USAGE, errno, "handler %s: the library %s cannot be read: %s", d->name, path, strerror(errno));
 }
 
 const struct handler_def *handler_defs_find(const struct handler_defs *defs, const char *name)

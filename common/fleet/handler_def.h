@@ -24,6 +24,8 @@ int handler_defs_parse(struct yaml *map, const char *dir, struct handler_defs *,
 /* NAME=COMMAND LINE; "NAME=noop:" is the built-in one that answers every item without rows, "NAME=noop:50ms" after that time. In YAML {noop: 50ms}.
  * "NAME=query:FILE" is the SELECT in that file, "NAME=plugin:LIB.so" the plugin in that library. */
 int handler_defs_add(struct handler_defs *, const char *assignment, struct error *);
+/* Whether what it names is here, where that can be told before it is started. ERR_USAGE. */
+int handler_def_check(const struct handler_def *, struct error *);
 const struct handler_def *handler_defs_find(const struct handler_defs *, const char *name);
 void handler_defs_free(struct handler_defs *);
 

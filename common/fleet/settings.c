@@ -32,7 +32,7 @@ const struct opt settings_rows[] = {
     {"queue", OPT_STR, AT(queue), "default", 0, 0, WHO_WORKER | WHO_TOPICS | WHO_STATUS | WHO_DOCTOR, "NAME", "The queue that is served.", NULL},
     {"name", OPT_STR, AT(name), NULL, 0, 0, WHO_WORKER, "NAME", "This worker's name; default: the host's name and the process id.", NULL},
     {"static-member", OPT_BOOL, AT(static_member), "false", 0, 0, WHO_WORKER, NULL, "Use --name as group.instance.id: a restart under the same name causes no rebalance.", NULL},
-    {"handler", OPT_LIST, AT(handler), NULL, 0, 0, WHO_WORKER, "NAME=COMMAND", "A handler this worker offers: a program kept running, or `query:FILE`, a SELECT (repeatable).", NULL},
+    {"handler", OPT_LIST, AT(handler), NULL, 0, 0, WHO_WORKER, "NAME=COMMAND", "A handler this worker offers: a program kept running, `plugin:LIBRARY`, or `query:FILE`, a SELECT (repeatable).", NULL},
     {"handlers-file", OPT_STR, AT(handlers_file), NULL, 0, 0, WHO_WORKER, "FILE", "Handlers as YAML, in the form of a spec's `handlers`.", NULL},
     {"run-id", OPT_STR, AT(run_id), NULL, 0, 0, WHO_RUN | WHO_SUBMIT | WHO_REDRIVE, "ID", "The run's id; a run that exists already is attached to instead of submitted again.", NULL},
     {"set", OPT_LIST, AT(set), NULL, 0, 0, WHO_RUN | WHO_SUBMIT | WHO_PLAN | WHO_TRY | WHO_DOCTOR, "PATH=VALUE", "Overrides a field of the spec, e.g. write.table=d.t (repeatable).", NULL},

@@ -142,7 +142,8 @@ static int list_named(struct dead *d, const char *text)
     if (d->err.kind != ERR_NONE)
         return command_fail(&d->err);
     if (d->show && d->listed == 0) {
-        fprintf(stderr, "bqfleet: no such item of run %s has failed; `bqfleet dead list %s%s` lists those that have\n", run->run, run->run, d->live.flags);
+        fprintf(stderr, "bqfleet: no such item of run %s has failed; `bqfleet dead list %s%s` lists those that have (a number is the item's; --key KEY is for keys)\n",
+                run->run, run->run, d->live.flags);
         return EXIT_NO;
     }
     return EXIT_WRITTEN;

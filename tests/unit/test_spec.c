@@ -284,7 +284,7 @@ static void a_plugin_handler_is_an_exec_of_our_own_host(void **state)
 {
     (void)state;
     struct error err = ERROR_INIT;
-    struct spec *s = load("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: ./libh.so, window: 64, start_timeout: 9s, env: {A: b}}}\n", true, NULL, &err);
+    struct spec *s = load("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: ./libh.so, window: 64, start_timeout: 9s, env: {A: b}}}\n", false, NULL, &err);
     if (s == NULL)
         fail_msg("%s", err.text);
     const struct handler_def *h = handler_defs_find(&s->handlers, "h");
@@ -297,6 +297,7 @@ static void a_plugin_handler_is_an_exec_of_our_own_host(void **state)
     assert_int_equal(h->start_timeout_ms, 9000);
     assert_string_equal(h->env[0], "A=b");
     spec_free(s);
+    refused("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: ./libh.so}}\n", true, NULL, ":5:15: handlers: handler h: the library");
     refused("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: [a, b]}}\n", true, NULL, ":5:24: plugin: names no library");
     refused("batch: b\n" ITEMS WRITE "job: {handler: h}\nhandlers: {h: {plugin: a, exec: b}}\n", true, NULL, ":5:15: handler h: needs exactly one of");
     struct handler_defs defs = {.count = 0};
