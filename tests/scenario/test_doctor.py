@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from support.bigquery import columns
 from support.fleet import assert_honest, batch, create_target, make_items, summary
 from support.processes import wait_for
 
@@ -197,3 +198,13 @@ def test_permits_that_are_held_are_shown(scene):
 def test_wrong_usage_is_no_failed_check(scene):
     assert scene.bqfleet("doctor", "a", "b").code == 2
     assert scene.bqfleet("doctor", "--no-such-flag").code == 2
+
+
+def test_a_service_that_does_not_know_dry_runs_is_no_failure(embedded):
+    embedded.bq.create_table(embedded.table("target"), columns("k STRING", "v INT64"), [{"k": "a", "v": 1}])
+    handler = embedded.handler("return []")
+    path = embedded.spec(batch="b", items={"list": ["a"]}, job={"handler": "work"}, handlers={"work": {"exec": handler}},
+                         write={"table": embedded.table("target"), "mode": "merge", "keys": ["k"]})
+    checks = doctor(embedded, path, "--probe")
+    assert states(checks, "fail", "warn") <= {"clock"}
+    assert embedded.bq.rows(embedded.table("target")) == [{"k": "a", "v": 1}]
