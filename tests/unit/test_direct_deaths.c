@@ -88,18 +88,47 @@ static void a_statement_that_lost_its_permit_is_tried_again_under_another_one(vo
 {
     direct_begin(state, direct_open(state));
     direct_hire(&worker, "a");
-    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_ERROR, .reason = "invalidQuery", .ms = 0,
+    direct_work_one(0);
+    bqmodel_options(crew.stage->model)->dml_ms = 3000; /* more is loaded meanwhile: the next permit is wished for before this one is lost */
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_ERROR, .reason = "invalidQuery",
                                                              .message = "bqfleet: the permit is lost1"});
-    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = 3000});
-    crew_items(&crew, crew.record, 0, 200); /* more is loaded meanwhile: the next permit is wished for before the other is lost */
+    crew_items(&crew, crew.record, 1, 1000);
     int64_t from_ms = direct_now_ms();
-    direct_wait_done(200);
+    direct_wait_done(1001);
     DIRECT_WAIT(nothing_waits);
-    assert_true(direct_now_ms() - from_ms < 2 * WAIT_PERMIT_LEASE + 30000); /* what was lost runs out */
-    assert_true(direct_fold()->cut_count >= 2);
+    assert_true(direct_now_ms() - from_ms < WAIT_PERMIT_LEASE + 40000); /* what was lost runs out */
+    assert_non_null(strstr(direct_fold()->cuts[1].job, "_t1"));
+    direct_seal(1001);
+    direct_all_items_are_there_once(1001);
+    direct_end(state);
+}
+
+static bool it_has_failed(void *arg)
+{
+    (void)arg;
+    AUTO(doc_free_auto) doc *jobs = bqmodel_jobs(crew.stage->model);
+    for (size_t i = 0; i < doc_len(jobs); i++)
+        if (strncmp(doc_str(doc_at(jobs, i), "jobReference.jobId", ""), "bqfleet_direct_", 15) == 0 && doc_get(doc_at(jobs, i), "status.errorResult") != NULL)
+            return true;
+    return false;
+}
+
+/* Whoever goes on with it does not take its own permit for lost. */
+static void a_worker_that_dies_having_lost_its_permit_is_followed_by_a_coordinator_with_a_good_one(void **state)
+{
+    direct_begin(state, direct_open(state));
+    direct_hire(&worker, "a");
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "bqfleet_direct_", .kind = BQMODEL_JOB_ERROR, .reason = "invalidQuery",
+                                                             .message = "bqfleet: the permit is lost1"});
+    crew_items(&crew, crew.record, 0, 4);
+    DIRECT_WAIT(it_has_failed);
+    crew_kill(&crew, &worker);
+    int64_t from_ms = direct_now_ms();
+    DIRECT_WAIT(nothing_waits);
+    assert_true(direct_now_ms() - from_ms < WAIT_PERMIT_LEASE + 30000); /* the worker's lease, but not the coordinator's after it */
     assert_non_null(strstr(direct_fold()->cuts[0].job, "_t1"));
-    direct_seal(200);
-    direct_all_items_are_there_once(200);
+    direct_seal(4);
+    direct_all_items_are_there_once(4);
     direct_end(state);
 }
 
@@ -157,6 +186,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_dies_before_its_cut_leaves_its_loads_to_the_last_one),
         cmocka_unit_test(a_worker_that_was_stopped_beyond_its_lease_changes_nothing),
         cmocka_unit_test(a_statement_that_lost_its_permit_is_tried_again_under_another_one),
+        cmocka_unit_test(a_worker_that_dies_having_lost_its_permit_is_followed_by_a_coordinator_with_a_good_one),
         cmocka_unit_test(lost_replies_cost_no_row_and_double_none),
         cmocka_unit_test(two_workers_with_the_same_items_write_them_once),
     };
