@@ -27,11 +27,12 @@ struct direct {
     /* a cut that was written and not read back */
     struct post *said;
     bool unread;
-    int64_t said_number;
+    int64_t said_number, said_us;
     /* the cut that stands */
     int64_t at;                /* of fold->cuts; -1 */
     struct consolidate *consolidate;
     struct post *outcome;
+    int64_t outcome_us;        /* sent at */
     int64_t again_us;          /* not before; INT64_MAX: its outcome is in the log and will be read */
     int64_t since_us;          /* at work on it */
     int64_t next_us;           /* when it looks again */
@@ -165,10 +166,13 @@ static void on_said_outcome(void *arg, const struct error *err)
 static void on_consolidated(void *arg, struct log_msg *outcome, const struct error *err)
 {
     struct direct *d = arg;
-    if (outcome != NULL)
-        d->outcome = post_log(d, outcome, on_said_outcome);
-    else
+    if (outcome == NULL) {
         cannot(d, err);
+        return;
+    }
+    d->outcome = post_log(d, outcome, on_said_outcome);
+    d->outcome_us = loop_now_us(d->w->w.loop);
+    poke(d);
 }
 
 static int own_shard(const struct direct *d)
@@ -196,6 +200,14 @@ static struct permit_use *take_use(struct direct *d, const struct fold_cut *cut)
     return use;
 }
 
+/* Of a message in the log. */
+static bool in_time(struct direct *d, int64_t sent_us)
+{
+    int64_t until_us = sent_us + WAIT_LOG_BACK * US_PER_MS;
+    look_at(d, until_us > loop_now_us(d->w->w.loop) ? until_us : INT64_MAX);
+    return until_us > loop_now_us(d->w->w.loop);
+}
+
 static void work_on(struct direct *d, const struct fold_cut *cut)
 {
     int64_t at = cut ? cut - d->fold->cuts : -1, now = loop_now_us(d->w->w.loop);
@@ -206,7 +218,11 @@ static void work_on(struct direct *d, const struct fold_cut *cut)
         d->trouble[0] = '\0';
         worker_moved(d->w);
     }
-    if (cut == NULL || d->consolidate != NULL || d->again_us == INT64_MAX)
+    if (d->outcome != NULL && d->consolidate != NULL && !in_time(d, d->outcome_us)) {
+        consolidate_stop(d->consolidate, true); /* its job is over: the permit is not kept by a worker that is cut off from the log */
+        d->consolidate = NULL;
+    }
+    if (cut == NULL || d->consolidate != NULL || d->outcome != NULL || d->again_us == INT64_MAX)
         return;
     if (d->again_us > now) {
         look_at(d, d->again_us);
@@ -252,6 +268,7 @@ static void say_cut(struct direct *d)
     fold_uncut_loads(d->fold, shard, name_load, named);
     struct log_msg m = {.type = LOGM_CUT, .cut = d->fold->shards[shard].cuts, .shard = d->w->incarnation, .loads = named->v, .load_count = named->count};
     d->said_number = m.cut;
+    d->said_us = loop_now_us(d->w->w.loop);
     d->unread = true;
     d->said = post_log(d, &m, on_said_cut);
 }
@@ -298,6 +315,8 @@ static void go_on(struct direct *d, const struct fold_cut *cut)
     }
     if (d->use != NULL && !d->granted && !d->unread && !may_cut(d))
         drop_use(d);
+    if (d->unread && d->granted && !in_time(d, d->said_us))
+        drop_use(d); /* others have the table; a cut that stands after all gets another one */
     if (d->unread || !may_cut(d))
         return;
     if (catalog_older_open(runs_catalog(d->w->known), d->run->record))

@@ -89,6 +89,7 @@
 #define WAIT_SECOND_COORDINATOR 30000     /* before a second coordinator inserts the same job */
 #define WAIT_PERMIT_LEASE 60000           /* a permit that is not renewed, before others may take it */
 #define WAIT_PERMIT_QUANTUM 4000          /* a permit held while work waits here, before others get their turn */
+#define WAIT_LOG_BACK 30000               /* a message in a run's log, for it to be there, before the permit that waits for it goes to others */
 #define WAIT_COMMIT_EVERY 250             /* offset commits */
 #define WAIT_PRESENCE_EVERY 10000         /* a worker's state on the workers topic */
 #define WAIT_MANIFEST 50                  /* items without rows, for others that share their manifest */

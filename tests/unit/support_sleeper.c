@@ -175,6 +175,13 @@ void sleeper_calm(struct sleeper *s)
     s->calm = true;
 }
 
+void sleeper_mute(struct sleeper *s, bool mute)
+{
+    s->mute = mute;
+    if (!mute)
+        sleeper_bus_post(s);
+}
+
 void sleeper_tells_the_dead(struct sleeper *s)
 {
     s->tells_the_dead = true;

@@ -20,6 +20,8 @@ void sleeper_go_on(struct sleeper *);
 bool sleeper_stopped(const struct sleeper *);
 /* Nothing reaches it any more, and what has not left it never does. What stands on it may then be freed in any order. */
 void sleeper_kill(struct sleeper *);
+/* It is cut off from the bus in one direction: what it publishes waits. */
+void sleeper_mute(struct sleeper *, bool mute);
 /* Acknowledgements are told even when it is dead, to what is left of it: a worker's messages are freed then. Before it is killed. */
 void sleeper_tells_the_dead(struct sleeper *);
 void sleeper_calm(struct sleeper *); /* no acknowledgement is told as lost any more */

@@ -83,7 +83,7 @@ static void hand_on(void *arg)
 void sleeper_bus_post(struct sleeper *s)
 {
     struct parcel *p;
-    while ((p = TAILQ_FIRST(&s->parcels)) != NULL) {
+    while (!s->mute && (p = TAILQ_FIRST(&s->parcels)) != NULL) {
         struct error err = ERROR_INIT;
         TAILQ_REMOVE(&s->parcels, p, link);
         int rc = bus_publish(s->outer_bus, &p->out, on_ack, p, &err);

@@ -29,7 +29,7 @@ struct sleeper {
     struct bus *outer_bus;
     struct http *outer_http;
     struct rnd *rnd;
-    bool stopped, dead, calm, tells_the_dead;
+    bool stopped, dead, calm, tells_the_dead, mute;
     int64_t outstanding;        /* callbacks that the outer ones still owe */
     LIST_HEAD(, shade) shades;
     struct happenings happened;

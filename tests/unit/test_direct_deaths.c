@@ -132,6 +132,47 @@ static void a_worker_that_dies_having_lost_its_permit_is_followed_by_a_coordinat
     direct_end(state);
 }
 
+static bool it_was_taken(void *arg)
+{
+    (void)arg;
+    return crew_jobs(&crew, "bqfleet_permit_take") >= wanted;
+}
+
+static bool it_is_over(void *arg)
+{
+    (void)arg;
+    return crew_jobs(&crew, "bqfleet_direct_") >= wanted;
+}
+
+/* Its cut does not get into the log, or its outcome; BigQuery hears it, so that it could renew its permit for ever. */
+static void a_worker_that_is_cut_off_from_the_log_does_not_keep_its_permit(void **state)
+{
+    for (int outcome = 0; outcome < 2; outcome++) {
+        direct_begin(state, direct_open(state));
+        bqmodel_options(crew.stage->model)->dml_ms = 500;
+        direct_hire(&worker, "a");
+        direct_hire(&other, "b");
+        stage_sleep(crew.stage, 1000);
+        crew_items(&crew, crew.record, 0, 1);
+        wanted = 1;
+        STAGE_WAIT(crew.stage, outcome ? its_job_is_there : it_was_taken, NULL);
+        sleeper_mute(worker.sleeper, true);
+        if (outcome)
+            DIRECT_WAIT(it_is_over);
+        int64_t from_ms = direct_now_ms();
+        crew_items(&crew, crew.record, 1, 3); /* some of them the other one's */
+        wanted = outcome ? 2 : 1;
+        STAGE_WAIT(crew.stage, it_is_over, NULL);
+        assert_true(direct_now_ms() - from_ms < WAIT_LOG_BACK + 30000);
+        sleeper_mute(worker.sleeper, false);
+        direct_wait_done(4);
+        DIRECT_WAIT(nothing_waits);
+        direct_seal(4);
+        direct_all_items_are_there_once(4);
+        direct_end(state);
+    }
+}
+
 static void lost_replies_cost_no_row_and_double_none(void **state)
 {
     static const char *const places[] = {"bqfleet_direct_", "bqfleet_permit_take", "bqfleet_permit_ahead", "bqfleet_permit_release", "bqfleet_load_"};
@@ -187,6 +228,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_was_stopped_beyond_its_lease_changes_nothing),
         cmocka_unit_test(a_statement_that_lost_its_permit_is_tried_again_under_another_one),
         cmocka_unit_test(a_worker_that_dies_having_lost_its_permit_is_followed_by_a_coordinator_with_a_good_one),
+        cmocka_unit_test(a_worker_that_is_cut_off_from_the_log_does_not_keep_its_permit),
         cmocka_unit_test(lost_replies_cost_no_row_and_double_none),
         cmocka_unit_test(two_workers_with_the_same_items_write_them_once),
     };
