@@ -66,10 +66,10 @@ static void a_changed_statement_is_unknown(void **state)
 static void an_unknown_statement_fails_and_is_remembered(void **state)
 {
     struct world *w = *state;
-    assert_int_equal(insert_query(w, "u", "DELETE FROM `local`.`ds`.`t`\nWHERE FALSE", NULL), 200);
+    assert_int_equal(insert_query(w, "u", "DELETE FROM `local`.`ds`.`t`\nWHERE NULL", NULL), 200);
     wait_job(w, "u");
     assert_answer(w, "status.errorResult.reason", "invalidQuery");
-    assert_string_equal(bqmodel_unknown_statement(w->m), "DELETE FROM `local`.`ds`.`t`\nWHERE <<<HERE>>>FALSE");
+    assert_string_equal(bqmodel_unknown_statement(w->m), "DELETE FROM `local`.`ds`.`t`\nWHERE <<<HERE>>>NULL");
     assert_int_equal(ask(w, "POST", "/jobs", "{\"configuration\":{\"query\":{\"query\":\"SELECT ERROR('x')\"}}}"), 200); /* legacy SQL by default */
     AUTO(free_ptr) char *id = xstrdup(doc_str(w->doc, "jobReference.jobId", ""));
     wait_job(w, id);
