@@ -58,7 +58,7 @@ const struct opt settings_rows[] = {
     {"abandon-after", OPT_MS, AT(abandon_ms), "5m", 1000, DAY_MS, WHO_RUN | WHO_SERVE, "TIME", "A submitter silent for so long is given up, and its run ended.", NULL},
     {"permit-lease", OPT_MS, AT(lease_ms), "60s", 2000, DAY_MS, WHO_WORKER | WHO_RUN | WHO_SERVE | WHO_WATCH | WHO_FINISH | WHO_REDRIVE, "TIME",
      "A permit of a process that is gone may be taken by others after so long; as long in all processes.", NULL},
-    {"takeover-after", OPT_MS, AT(takeover_ms), "30s", 1000, DAY_MS, WHO_RUN | WHO_SERVE | WHO_WATCH, "TIME", "A consolidation is left to the run's submitter for so long, then done here.", NULL},
+    {"takeover-after", OPT_MS, AT(takeover_ms), "30s", 1000, DAY_MS, WHO_RUN | WHO_SERVE | WHO_WATCH, "TIME", "A consolidation is left to the run's submitter, or to the worker whose increment it is, for so long, then done here.", NULL},
     {"output", OPT_STR, AT(output), "text", 0, 0, WHO_ALL & ~WHO_WORKER, "FORM", "What stdout carries.", "text|json"},
     {"progress", OPT_STR, AT(progress), "auto", 0, 0, WHO_RUN | WHO_SUBMIT | WHO_WATCH | WHO_FINISH | WHO_REDRIVE, "HOW", "Progress on stderr.", "auto|plain|json|none"},
     {"config", OPT_STR, AT(config), NULL, 0, 0, WHO_ALL, "FILE", "Settings as YAML.", NULL},
