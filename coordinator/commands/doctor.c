@@ -90,7 +90,7 @@ static bool look_at_topic(struct doctor *d, const struct topic_need *need, char 
     *t = (struct described){.need = need, .why = BUF_INIT(64 * 1024)};
     bus_topic_describe(d->bus.world.bus, need->name, on_described, t);
     if (!loop_until(d->bus.world.loop, is_described, t, TOPIC_WAIT_MS * US_PER_MS)) {
-        snprintf(text, size, "%s: no answer", need->name);
+        snprintf(text, size, "%.200s: no answer", need->name);
         setup_close(&d->bus); /* nobody is called back any more */
         buf_free(&t->why);
         free(t);
@@ -98,7 +98,7 @@ static bool look_at_topic(struct doctor *d, const struct topic_need *need, char 
     }
     bool well = t->err.kind == ERR_NONE && !t->wrong;
     if (!well)
-        snprintf(text, size, "%s: %s", need->name, t->wrong ? t->why.data : t->err.text);
+        snprintf(text, size, "%.180s: %.320s", need->name, t->wrong ? t->why.data : t->err.text);
     buf_free(&t->why);
     free(t);
     return well;
