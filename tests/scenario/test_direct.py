@@ -123,11 +123,15 @@ def test_a_worker_that_leaves_in_order_writes_what_it_has_loaded_and_gives_its_p
 
 def test_it_is_the_same_on_the_emulator(fleet):
     """The statements themselves: updates and inserts, in increments."""
-    items = make_items(40)
+    items, gate = make_items(40), fleet.folder / "gate"
     create_target(fleet, expected(items[:10], version=0))
     fleet.create_topics("--partitions", "4")
-    fleet.workers(2, work(fleet, 0.1), "--parallel", "2", "--linger", "50ms")
-    done = fleet.bqfleet("run", batch(fleet, items, write=DIRECT), "--output", "json", timeout=120)
+    last = f"while payload['n'] >= 38 and not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)"
+    fleet.workers(2, work(fleet, 0.01, last), "--parallel", "4", "--linger", "50ms")
+    run = fleet.start_bqfleet("run", batch(fleet, items, write=DIRECT), "--output", "json")
+    wait_for(lambda: len(target_rows(fleet)) > 20, 90, "rows that a worker wrote")
+    gate.touch()
+    done = run.wait(120)
     assert done.code == 0, done
     assert_target(fleet, expected(items))
     told = summary(done)
