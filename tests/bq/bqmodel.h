@@ -26,6 +26,11 @@ struct bqmodel_options {
     struct rnd *rnd;       /* spreads all of these from half to one and a half; NULL: they are exact */
     int mutating_at_once;  /* UPDATE, DELETE, MERGE running on one table: 2 */
     int mutating_queued;   /* pending besides; the next one fails at once: 20 */
+    /* Limits over time; 0: none. What BigQuery's pages say: bqmodel_documented_limits. */
+    int dml_per_10s;       /* statements that write into one table: 25 */
+    int updates_per_10s;   /* of one table, by loads and patches; DML counts and is not refused: 5, with partitions ten times as many */
+    int loads_per_day;     /* into one table, failed ones too: 1,500 */
+    int requests_most;     /* at once: 300 */
     int page_rows;         /* rows of one answer at most: 10,000 */
     bool endless_jobs;     /* jobTimeoutMs is not heeded, as by a busy service */
     int64_t session_ms;    /* a resumable session that nobody has used for so long is gone; 0: never */
@@ -33,6 +38,7 @@ struct bqmodel_options {
     bool (*reject)(void *arg, const char *table, const char *line, size_t len);
     void *reject_arg;
 };
+void bqmodel_documented_limits(struct bqmodel_options *);
 struct bqmodel *bqmodel_new(struct loop *, const struct bqmodel_options *); /* options may be NULL */
 void bqmodel_free(struct bqmodel *);
 
@@ -84,6 +90,7 @@ struct bqmodel_counters {
     int64_t reruns;          /* of statements that lost a conflict */
     int64_t sessions, sessions_deleted; /* resumable ones: begun, and ended by their owner's DELETE */
     int64_t faults;          /* that struck */
+    int64_t limited;         /* requests and jobs that a limit over time refused */
 };
 const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *);
 

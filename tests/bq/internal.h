@@ -222,7 +222,15 @@ int64_t query_int(const struct mrequest *, const char *name, int64_t fallback);
 /* Against the discovery document; what is wrong is remembered (bqmodel_violation). */
 void check_request(struct exchange *, const struct mrequest *);
 void check_answer(struct exchange *, int status, const doc *body);
+void check_length(struct bqmodel *, const struct mrequest *); /* on a socket */
 void check_no_violation(const struct bqmodel *); /* aborts */
+
+/* Each counts one more, or fills in the error (its code is the HTTP status, its reason BigQuery's) and is false. */
+bool limit_dml(struct bqmodel *, const struct bq_ref *table, struct error *);
+bool limit_load(struct bqmodel *, const struct bq_ref *table, struct error *);
+bool limit_update(struct bqmodel *, const struct bq_ref *table, bool by_dml, struct error *);
+bool limit_requests(struct exchange *); /* false: answered */
+void usage_free(struct bqmodel *);
 
 /* segs: the path behind /projects/, in pieces. */
 #define SEGMENTS_MAX 8
@@ -268,6 +276,7 @@ const struct bqmodel_fault *fault_next(struct bqmodel *, enum fault_group, const
 /* --- the model ------------------------------------------------------------------------------------------------------------------------------- */
 
 struct inproc;
+struct usage;
 struct bqmodel {
     struct loop *loop;
     struct bqmodel_options o;
@@ -282,6 +291,7 @@ struct bqmodel {
     struct bqmodel_counters counters;
     int64_t requests_now;
     uint64_t next_id;
+    struct usage *usage;     /* by the name of a table */
     char *unknown, *violation;
     bool tell;               /* of both, on stderr */
     TAILQ_HEAD(, exchange) exchanges; /* with an answer to come */

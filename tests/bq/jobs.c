@@ -111,6 +111,7 @@ static bool commit(struct mjob *j)
     bool serial = j->stmt->kind == STMT_UPDATE ? update_serializes(t, e) : e->mutations == t->mutations;
     if (e->changed_count == 0 || serial) {
         effects_apply(t, e);
+        limit_update(j->model, &j->target, true, &j->outcome); /* counted only */
         t->modified_ms = loop_wall_ms(j->model->loop);
         return true;
     }
@@ -130,7 +131,8 @@ static void ended(struct mjob *j)
     if (j->planned.kind != ERR_NONE) {
         j->outcome = j->planned;
     } else if (j->is_load) {
-        load_run(j);
+        if (limit_update(j->model, &j->target, false, &j->outcome))
+            load_run(j);
     } else if (j->outcome.kind == ERR_NONE && stmt_writes(j->stmt) && !commit(j)) {
         run_statement(j);
         timer_set(j->timer, model_spread_us(j->model, j->model->o.dml_ms));
@@ -177,10 +179,12 @@ static void on_timer(void *arg)
     try_start(j);
 }
 
-/* Whether one more statement may wait for its table; else it fails at once. */
+/* Whether one more job may come, and one more statement wait for its table; else it fails at once. */
 static void may_insert(struct mjob *j)
 {
     const struct bqmodel_options *o = &j->model->o;
+    if (j->is_load ? !limit_load(j->model, &j->target, &j->outcome) : j->stmt && stmt_writes(j->stmt) && !limit_dml(j->model, &j->target, &j->outcome))
+        return;
     if (!mutates(j) || others(j, false) < o->mutating_at_once + o->mutating_queued)
         return;
     error_set(&j->outcome, ERR_TASK, 0,

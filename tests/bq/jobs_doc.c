@@ -23,6 +23,8 @@ static doc *status_doc(const struct mjob *j)
     doc *result = doc_set_str(doc_set_str(doc_object(), "reason", j->outcome.reason), "message", j->outcome.text);
     if (strcmp(j->outcome.reason, "invalidQuery") == 0)
         doc_set_str(result, "location", "query");
+    if (j->is_load && strcmp(j->outcome.reason, "rateLimitExceeded") == 0)
+        doc_set_str(result, "location", "table.write");
     doc_set(status, "errorResult", result);
     return doc_set(status, "errors", j->details ? doc_copy(j->details) : doc_add(doc_array(), doc_copy(result)));
 }

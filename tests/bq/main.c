@@ -10,7 +10,8 @@
 
 static const char usage[] =
     "usage: bqmodel-server [--port N] [--address A] [--project P] [--dataset [P.]D]... [--table [P.]D.T=SCHEMA.json]... [--location L]\n"
-    "                      [--latency-ms N] [--pending-ms N] [--load-ms N] [--dml-ms N] [--session-ms N] [--fault JSON]...\n"
+    "                      [--latency-ms N] [--pending-ms N] [--load-ms N] [--dml-ms N] [--session-ms N] [--limits] [--fault JSON]...\n"
+    "--limits: those that BigQuery's pages name, of statements, updates, loads and requests over time.\n"
     "A time of 0 is none. A schema is {\"fields\":[...]} or the list alone. A fault is as POST /control/fault takes it:\n"
     "{\"match\":\"POST /upload\",\"kind\":\"lose_reply\",\"times\":1}.\n";
 
@@ -54,7 +55,7 @@ static void read_options(int argc, char **argv, struct setup *s)
     static const struct option known[] = {
         {"port", 1, NULL, 'p'}, {"address", 1, NULL, 'a'}, {"project", 1, NULL, 'P'}, {"dataset", 1, NULL, 'd'}, {"table", 1, NULL, 't'},
         {"location", 1, NULL, 'l'}, {"latency-ms", 1, NULL, 'y'}, {"pending-ms", 1, NULL, 'n'}, {"load-ms", 1, NULL, 'L'},
-        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"fault", 1, NULL, 'f'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
@@ -69,6 +70,7 @@ static void read_options(int argc, char **argv, struct setup *s)
         case 'L': s->options.load_ms = milliseconds(optarg); break;
         case 'D': s->options.dml_ms = milliseconds(optarg); break;
         case 's': s->options.session_ms = number(optarg, 3600000); break;
+        case 'm': bqmodel_documented_limits(&s->options); break;
         case 'f': keep(s->faults, &s->fault_count); break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(EXIT_USAGE);

@@ -50,6 +50,7 @@ void bqmodel_free(struct bqmodel *m)
         session_free(s);
     }
     bqmodel_clear_faults(m);
+    usage_free(m);
     free(m->project);
     free(m->location);
     free(m->unknown);

@@ -220,6 +220,6 @@ void model_handle(struct exchange *x, const struct mrequest *r)
     char job_id[1100] = "";
     if (!TAILQ_EMPTY(&m->faults))
         request_job_id(m, r, job_id, sizeof(job_id));
-    if (!apply_fault(x, r, job_id))
+    if (!apply_fault(x, r, job_id) && limit_requests(x))
         dispatch(x, r);
 }

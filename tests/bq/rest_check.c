@@ -31,6 +31,13 @@ void check_answer(struct exchange *x, int status, const doc *body)
     free(text);
 }
 
+void check_length(struct bqmodel *m, const struct mrequest *r)
+{
+    bool body = strcmp(r->method, "POST") == 0 || strcmp(r->method, "PUT") == 0 || strcmp(r->method, "PATCH") == 0;
+    if (body && r->header(r, "Content-Length") == NULL && r->header(r, "Transfer-Encoding") == NULL)
+        remember(m, xasprintf("%s %s: without a Content-Length, which Google's servers answer by 411", r->method, r->path));
+}
+
 const char *bqmodel_violation(const struct bqmodel *m)
 {
     return m->violation;

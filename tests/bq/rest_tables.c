@@ -154,8 +154,13 @@ static void tables_list(struct exchange *x, const struct route *to)
 static void tables_patch(struct exchange *x, const struct route *to, struct mtable *t)
 {
     AUTO(doc_free_auto) doc *d = body_doc(x, to->r);
+    struct error err = ERROR_INIT;
     if (d == NULL)
         return;
+    if (!limit_update(x->model, &t->ref, false, &err)) {
+        reply_error(x, err.code, err.reason, "%s", err.text);
+        return;
+    }
     for (void *it = doc_first(d); it; it = doc_next(d, it)) {
         const char *key = doc_key(it);
         if (strcmp(key, "schema") == 0) {

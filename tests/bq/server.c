@@ -38,6 +38,8 @@ static void on_request(void *arg, struct http_exchange *http, const struct http_
     s->http = http;
     struct mrequest r = {.method = given->method, .path = given->path, .query = query ? query + 1 : "", .origin = origin, .header = header,
                          .header_arg = http, .body = given->body, .len = given->body_len};
+    if (strncmp(r.path, "/control/", 9) != 0)
+        check_length(m, &r);
     model_handle(&s->x, &r);
 }
 
@@ -95,7 +97,7 @@ static doc *counters_doc(const struct bqmodel *m)
     const struct { const char *name; int64_t value; } rows[] = {
         {"requests", c->requests}, {"requests_at_once", c->requests_at_once}, {"loads", c->loads}, {"queries", c->queries}, {"merges", c->merges},
         {"inserts", c->inserts}, {"deletes", c->deletes}, {"updates", c->updates}, {"gives_up", c->gives_up}, {"groups", c->groups}, {"dry_runs", c->dry_runs}, {"failed", c->failed}, {"duplicates", c->duplicates},
-        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults},
+        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults}, {"limited", c->limited},
         {"sessions", c->sessions}, {"sessions_deleted", c->sessions_deleted},
     };
     doc *out = doc_object(), *jobs = doc_array();

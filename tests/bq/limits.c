@@ -1,0 +1,112 @@
+#include "tests/bq/internal.h"
+
+/*
+ * Limits over time, by the name of a table (to drop it and make it anew does not help). BigQuery's pages name the numbers; that a window slides, and
+ * that what was refused does not count, is ours. A failed load counts.
+ */
+
+#define TEN_S_MS INT64_C(10000)
+#define DAY_MS INT64_C(86400000)
+#define PARTITIONED 10 /* times as many updates of a table with partitions */
+
+struct window { int64_t *at_ms; size_t count; };
+struct usage {
+    UT_hash_handle hh;
+    char *name;
+    struct window dml, updates, loads;
+};
+
+void bqmodel_documented_limits(struct bqmodel_options *o)
+{
+    o->dml_per_10s = 25;
+    o->updates_per_10s = 5;
+    o->loads_per_day = 1500;
+    o->requests_most = 300;
+}
+
+static struct usage *usage_of(struct bqmodel *m, const struct bq_ref *table)
+{
+    char name[640];
+    struct usage *u = NULL;
+    bq_ref_text(table, name, sizeof(name));
+    HASH_FIND_STR(m->usage, name, u);
+    if (u == NULL) {
+        u = xcalloc(1, sizeof(*u));
+        u->name = xstrdup(name);
+        HASH_ADD_KEYPTR(hh, m->usage, u->name, strlen(u->name), u);
+    }
+    return u;
+}
+
+void usage_free(struct bqmodel *m)
+{
+    struct usage *u, *next;
+    HASH_ITER(hh, m->usage, u, next)
+    {
+        HASH_DEL(m->usage, u);
+        free(u->name);
+        free(u->dml.at_ms);
+        free(u->updates.at_ms);
+        free(u->loads.at_ms);
+        free(u);
+    }
+}
+
+/* Counts one more, unless there are `most` within the time; most 0: without limit. */
+static bool one_more(struct bqmodel *m, struct window *w, int64_t most, int64_t span_ms)
+{
+    int64_t now = loop_now_ms(m->loop);
+    size_t old = 0;
+    while (old < w->count && now - w->at_ms[old] >= span_ms)
+        old++;
+    w->count -= old;
+    if (old > 0)
+        memmove(w->at_ms, w->at_ms + old, w->count * sizeof(*w->at_ms));
+    if (most > 0 && (int64_t)w->count >= most)
+        return false;
+    w->at_ms = xreallocarray(w->at_ms, w->count + 1, sizeof(*w->at_ms));
+    w->at_ms[w->count++] = now;
+    return true;
+}
+
+static bool refused(struct bqmodel *m, struct error *err, const char *reason, const char *text)
+{
+    m->counters.limited++;
+    error_set(err, ERR_TASK, 403, "%s", text);
+    error_reason(err, reason);
+    return false;
+}
+
+bool limit_dml(struct bqmodel *m, const struct bq_ref *table, struct error *err)
+{
+    return m->o.dml_per_10s == 0 || one_more(m, &usage_of(m, table)->dml, m->o.dml_per_10s, TEN_S_MS) ||
+           refused(m, err, "rateLimitExceeded", "Exceeded rate limits: too many table dml insert operations for this table");
+}
+
+bool limit_load(struct bqmodel *m, const struct bq_ref *table, struct error *err)
+{
+    return m->o.loads_per_day == 0 || one_more(m, &usage_of(m, table)->loads, m->o.loads_per_day, DAY_MS) ||
+           refused(m, err, "quotaExceeded", "Quota exceeded: Your table exceeded quota for imports or query appends per table.");
+}
+
+bool limit_update(struct bqmodel *m, const struct bq_ref *table, bool by_dml, struct error *err)
+{
+    if (m->o.updates_per_10s == 0)
+        return true;
+    const struct mtable *t = model_table(m, table);
+    bool partitioned = t && (doc_get(t->body, "timePartitioning") || doc_get(t->body, "rangePartitioning"));
+    int64_t most = by_dml ? 0 : m->o.updates_per_10s * (partitioned ? PARTITIONED : 1);
+    return one_more(m, &usage_of(m, table)->updates, most, TEN_S_MS) ||
+           refused(m, err, "rateLimitExceeded", "Exceeded rate limits: too many table update operations for this table");
+}
+
+/* The reason is documented, the text is not. */
+bool limit_requests(struct exchange *x)
+{
+    struct bqmodel *m = x->model;
+    if (m->o.requests_most == 0 || m->requests_now <= m->o.requests_most)
+        return true;
+    m->counters.limited++;
+    reply_error(x, 403, "rateLimitExceeded", "Exceeded rate limits: too many concurrent requests");
+    return false;
+}
