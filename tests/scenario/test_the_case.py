@@ -25,7 +25,7 @@ for line in sys.stdin:
 
 
 def test_158_items_are_written_by_one_merge(make_scene, bqmodel, broker):
-    scene = make_scene(bqmodel("--load-ms", "1000", "--dml-ms", "1000"), broker.address)
+    scene = make_scene(bqmodel("--limits", "--load-ms", "1000", "--dml-ms", "1000"), broker.address)
     create_target(scene)
     scene.create_topics("--partitions", "16")
     program = scene.write("sleeper.py", HANDLER.replace("ROWS", str(ROWS)))
@@ -42,5 +42,6 @@ def test_158_items_are_written_by_one_merge(make_scene, bqmodel, broker):
     print(f"{took:.1f} s, {len(jobs_of(scene.bq, 'load'))} loads, counters {({k: v for k, v in counters.items() if k != 'jobs'})}")
     assert len(jobs_of(scene.bq, "cut")) == 1
     assert len(jobs_of(scene.bq, "load")) <= 3 * WORKERS
+    assert counters["limited"] == 0
     assert summary(done)["failed"] == 0
     assert_honest(scene.bq)

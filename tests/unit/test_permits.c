@@ -42,7 +42,9 @@ static int open_site(void **state)
     struct site *s = xcalloc(1, sizeof(*s));
     s->loop = loop_new_virtual(INT64_C(1767225600) * US_PER_S);
     rnd_seeded(&s->rnd, 7);
-    s->model = bqmodel_new(s->loop, &(struct bqmodel_options){.dml_ms = 800, .pending_ms = 100, .rnd = &s->rnd});
+    struct bqmodel_options o = {.dml_ms = 800, .pending_ms = 100, .rnd = &s->rnd};
+    bqmodel_documented_limits(&o);
+    s->model = bqmodel_new(s->loop, &o);
     s->auth = auth_anonymous();
     s->slots = 2;
     bqmodel_add_table(s->model, "ds.t", "k:STRING, v:INT64");
@@ -403,6 +405,7 @@ static void a_hundred_contend_and_none_starves(void **state)
                   bqmodel_counters(s->model)->requests, bqmodel_counters(s->model)->failed);
     assert_int_equal(s->most_at_once, 2);
     assert_int_equal(bqmodel_counters(s->model)->failed, 0);   /* none rejected, none that lost a conflict */
+    assert_int_equal(bqmodel_counters(s->model)->limited, 0);
     assert_true(bqmodel_counters(s->model)->dml_at_once <= 2);
 }
 
