@@ -65,8 +65,13 @@ static void ask_workers(struct live *l, char *out, size_t size)
         l->own_worker(l, &running, out, size);
         return;
     }
-    if (l->presence == NULL || !presence_ready(l->presence))
+    if (l->presence == NULL)
         return;
+    if (!presence_ready(l->presence)) { /* it may never be, with a bus that went away at once */
+        if (!bus_answers(l))
+            snprintf(out, size, "%s, which does not answer", bus_describe(l->setup.world.bus));
+        return;
+    }
     presence_waits_for(l->presence, l->record->queue, l->record->handler, out, size);
     if (out[0] == '\0')
         l->bus_silent = false;
