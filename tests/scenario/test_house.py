@@ -65,6 +65,17 @@ def test_the_readme_has_every_command():
         assert re.search(rf"^\| .*`{command}\b", readme, re.M), command
 
 
+def test_what_is_taken_for_granted_names_tests_and_guards_that_exist():
+    """docs/assumptions.md: `FILE: NAME` is a name in the file, and each row says what would notice."""
+    text = (ROOT / "docs/assumptions.md").read_text()
+    where = {path.name: path for path in SOURCES + SCRIPTS}
+    named = re.findall(r"`([\w.]+\.(?:[ch]|py)): (\w+)`", text)
+    missing = [f"{file}: {name}" for file, name in named if file not in where or not re.search(rf"\b{name}\b", where[file].read_text())]
+    assert len(named) > 60 and not missing
+    links = set(re.findall(r"^\[([\w.]+)\]: https://", text, re.M))
+    assert not {a or b for a, b in re.findall(r"\]\[([\w.]+)\]|\[([\w.]+)\](?![\[(:])", text)} - links
+
+
 @pytest.mark.parametrize("program", ["bqfleet", "bqfleet-worker"])
 def test_help_and_version_are_on_stdout(program):
     for flag in ("--help", "--version"):
