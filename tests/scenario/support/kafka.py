@@ -114,9 +114,16 @@ class Kafka:
             finally:
                 lib.rd_kafka_metadata_destroy(found)
 
+    def _partitions(self, topic):
+        """How many it has. A broker that has just started may have acknowledged a topic that it does not list yet."""
+        until = time.monotonic() + 30
+        while topic not in (listed := self.topics()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return listed[topic]
+
     def watermarks(self, topic):
         """{partition: (first offset, next offset)}"""
-        partitions, marks, low, high = self.topics()[topic], {}, c.c_int64(), c.c_int64()
+        partitions, marks, low, high = self._partitions(topic), {}, c.c_int64(), c.c_int64()
         with self._client() as rk:
             for p in range(partitions):
                 name = topic.encode()
@@ -126,7 +133,7 @@ class Kafka:
 
     def committed(self, group, topic):
         """{partition: Committed(offset, metadata)}; offset None where the group has committed nothing."""
-        partitions = self.topics()[topic]
+        partitions = self._partitions(topic)
         with self._client(CONSUMER, group_id=group) as rk:
             wanted = lib.rd_kafka_topic_partition_list_new(partitions)
             try:
@@ -144,7 +151,7 @@ class Kafka:
 
     def read_timed(self, topic):
         """The same as (milliseconds since 1970, message). What passes is waited for, by the library itself."""
-        partitions, found, open_partitions = self.topics()[topic], [], 0
+        partitions, found, open_partitions = self._partitions(topic), [], 0
         with self._client(CONSUMER, group_id="tests", enable_partition_eof="true", enable_auto_commit="false", fetch_wait_max_ms=5) as rk:
             lib.rd_kafka_poll_set_consumer(rk)
             wanted = lib.rd_kafka_topic_partition_list_new(partitions)
