@@ -1,17 +1,12 @@
 #include "worker/fatal.h"
 
+#include "worker/batches_end.h"
 #include "worker/post.h"
-
-#define ASK_AGAIN_MS 1000 /* when the bus did not say where `batches` ends */
-
-/* A question to the bus, which cannot be taken back: it outlives its asker. */
-struct question { struct fatal *asker; };
 
 struct fatal {
     struct run *run;
     int64_t at, target;       /* where the catalog is; where it must be, -1: not known yet */
-    struct question *question;
-    struct timer *again;
+    struct batches_end *end;
     struct post *post;
     bool told;
 };
@@ -50,31 +45,12 @@ static void check(struct fatal *f)
         tell(f);
 }
 
-static void answered(void *arg, int64_t low, int64_t high, const struct error *err)
-{
-    struct question *q = arg;
-    struct fatal *f = q->asker;
-    (void)low;
-    free(q);
-    if (f == NULL)
-        return;
-    f->question = NULL;
-    if (err != NULL) {
-        timer_set(f->again, ASK_AGAIN_MS * US_PER_MS);
-        return;
-    }
-    f->target = high;
-    check(f);
-}
-
-static void ask(void *arg)
+static void answered(void *arg, int64_t next)
 {
     struct fatal *f = arg;
-    char topic[TOPIC_SIZE];
-    f->question = xcalloc(1, sizeof(*f->question));
-    f->question->asker = f;
-    topic_batches(topic, f->run->worker->prefix);
-    bus_watermarks(f->run->worker->w.bus, topic, 0, answered, f->question);
+    f->end = NULL;
+    f->target = next;
+    check(f);
 }
 
 struct fatal *fatal_new(struct run *run, int64_t catalog_at)
@@ -83,8 +59,7 @@ struct fatal *fatal_new(struct run *run, int64_t catalog_at)
     f->run = run;
     f->at = catalog_at;
     f->target = -1;
-    f->again = timer_new(run->worker->w.loop, ask, f);
-    ask(f);
+    f->end = batches_end_ask(run->worker, answered, f);
     return f;
 }
 
@@ -92,10 +67,8 @@ void fatal_free(struct fatal *f)
 {
     if (f == NULL)
         return;
-    if (f->question != NULL)
-        f->question->asker = NULL;
+    batches_end_forget(f->end);
     post_forget(f->post);
-    timer_free(f->again);
     free(f);
 }
 

@@ -1,13 +1,8 @@
 #include "worker/parked.h"
 
-#include "worker/core.h"
+#include "worker/batches_end.h"
 #include "worker/intake.h"
 #include "worker/runs.h"
-
-#define ASK_AGAIN_MS 1000 /* when the bus did not say where `batches` ends */
-
-/* A question to the bus, which cannot be taken back: it outlives its asker. */
-struct question { struct parked *asker; };
 
 struct parked {
     struct worker *w;
@@ -15,8 +10,8 @@ struct parked {
     struct item_list asked;   /* wait until the catalog has reached target */
     int64_t target;           /* -1: the answer is not there yet */
     int64_t at;               /* where the catalog is */
-    struct question *question;
-    struct timer *again;
+    struct batches_end *end;  /* asked for */
+    struct timer *soon;       /* one question for all that came in a turn */
 };
 
 static void ask(void *arg);
@@ -28,7 +23,7 @@ struct parked *parked_new(struct worker *w)
     p->target = -1;
     TAILQ_INIT(&p->fresh);
     TAILQ_INIT(&p->asked);
-    p->again = timer_new(w->w.loop, ask, p);
+    p->soon = timer_new(w->w.loop, ask, p);
     return p;
 }
 
@@ -39,9 +34,8 @@ void parked_free(struct parked *p)
     struct item *item;
     while ((item = TAILQ_FIRST(&p->fresh)) != NULL || (item = TAILQ_FIRST(&p->asked)) != NULL)
         item_abandon(item);
-    if (p->question != NULL)
-        p->question->asker = NULL;
-    timer_free(p->again);
+    batches_end_forget(p->end);
+    timer_free(p->soon);
     free(p);
 }
 
@@ -84,46 +78,33 @@ static void check(struct parked *p)
     worker_moved(p->w);
 }
 
-static void answered(void *arg, int64_t low, int64_t high, const struct error *err)
+static void answered(void *arg, int64_t next)
 {
-    (void)low;
-    struct question *q = arg;
-    struct parked *p = q->asker;
-    free(q);
-    if (p == NULL)
-        return;
-    p->question = NULL;
-    if (err != NULL) {
-        timer_set(p->again, ASK_AGAIN_MS * US_PER_MS);
-        return;
-    }
-    p->target = high;
+    struct parked *p = arg;
+    p->end = NULL;
+    p->target = next;
     check(p);
 }
 
 static void ask(void *arg)
 {
     struct parked *p = arg;
-    if (p->question != NULL || p->target >= 0)
+    if (p->end != NULL || p->target >= 0)
         return;
     struct item *item;
     while ((item = TAILQ_FIRST(&p->fresh)) != NULL)
         item_enlist(item, &p->asked);
     if (TAILQ_EMPTY(&p->asked))
         return;
-    p->question = xcalloc(1, sizeof(*p->question));
-    p->question->asker = p;
-    char topic[TOPIC_SIZE];
-    topic_batches(topic, p->w->prefix);
-    bus_watermarks(p->w->w.bus, topic, 0, answered, p->question);
+    p->end = batches_end_ask(p->w, answered, p);
 }
 
 void parked_add(struct parked *p, struct item *item, const char *run, size_t run_len)
 {
     item_set_failure(item, NULL, run, run_len);
     item_enlist(item, &p->fresh);
-    if (p->question == NULL && p->target < 0 && !timer_is_set(p->again))
-        timer_set(p->again, 0); /* one question for all that came in this turn */
+    if (p->end == NULL && p->target < 0 && !timer_is_set(p->soon))
+        timer_set(p->soon, 0);
 }
 
 void parked_catalog_at(struct parked *p, int64_t next)
