@@ -212,11 +212,6 @@ bool track_done(const struct track *t)
     return t->live && fold_settled(t->fold) && (t->o.role == TRACK_LOOKS || (t->end_copied && t->cleaned && t->adopted_gone));
 }
 
-bool track_consolidating(const struct track *t)
-{
-    return t->consolidate != NULL;
-}
-
 bool track_submitter_left(const struct track *t)
 {
     return submit_left(t->record) || t->fold->left;

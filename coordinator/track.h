@@ -57,8 +57,6 @@ bool track_unknown(const struct track *);
 bool track_done(const struct track *);
 /* What the run waits for just now, and until when: "" when it simply works. */
 const char *track_waits_for(const struct track *, char *out, size_t size);
-/* Whether the run waits for BigQuery in this process: its consolidation is under way. */
-bool track_consolidating(const struct track *);
 /* Its submitter has said that it does not stay, or never meant to: whoever is there consolidates at once. */
 bool track_submitter_left(const struct track *);
 /* Milliseconds since the submitter's last word, while it publishes; as this process saw it. */

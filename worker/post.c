@@ -236,11 +236,6 @@ void post_forget(struct post *post)
         free(post); /* else its acknowledgement frees it */
 }
 
-int64_t posts_waiting(const struct posts *p)
-{
-    return p->count;
-}
-
 int64_t posts_bytes(const struct posts *p)
 {
     return p->bytes;

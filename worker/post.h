@@ -17,7 +17,6 @@ typedef void post_cb(void *arg, const struct error *err);
 /* Copies. once: not sent again; a failure of any kind is reported. The post is gone when cb is called. */
 struct post *post_send(struct posts *, const struct bus_out *, bool once, post_cb *, void *arg);
 void post_forget(struct post *); /* no callback any more; it is not sent again. NULL allowed */
-int64_t posts_waiting(const struct posts *); /* not acknowledged yet, and not forgotten */
 int64_t posts_bytes(const struct posts *);   /* of their keys and values */
 /* "" or what keeps them: "kafka 127.0.0.1:9092: ..., next try in 2 s". */
 const char *posts_waits_for(const struct posts *);

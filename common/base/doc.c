@@ -328,20 +328,10 @@ bool doc_equal(const doc *a, const doc *b)
     return json_equal(a, b) == 1;
 }
 
-static char *dumped(const doc *d, size_t flags)
+char *doc_text(const doc *d)
 {
-    char *text = json_dumps(d, flags | JSON_ENCODE_ANY);
+    char *text = json_dumps(d, JSON_COMPACT | JSON_ENCODE_ANY);
     if (text == NULL)
         made(NULL);
     return text;
-}
-
-char *doc_text(const doc *d)
-{
-    return dumped(d, JSON_COMPACT);
-}
-
-char *doc_text_pretty(const doc *d)
-{
-    return dumped(d, JSON_INDENT(2));
 }

@@ -53,6 +53,5 @@ bool doc_equal(const doc *, const doc *);
 
 /* Text the caller frees: one line, keys in the order they were set. */
 char *doc_text(const doc *);
-char *doc_text_pretty(const doc *);
 
 #endif

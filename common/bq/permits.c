@@ -92,8 +92,6 @@ void permits_next(struct permits *p)
         permits_release(p);
     else if (wished)
         permits_wait(p, 0);
-    else if (p->moved)
-        p->moved(p->moved_arg);
 }
 
 struct permit_use *permits_want(struct permits *p, const char *job_base, const char *purpose, permit_cb *cb, void *arg)
@@ -200,12 +198,6 @@ bool permits_rest(const struct permits *p)
 bool permits_given_back(const struct permits *p)
 {
     return permits_rest(p) || (p->step == RELEASE && p->inserted && TAILQ_EMPTY(&p->wishes));
-}
-
-void permits_watch(struct permits *p, void (*moved)(void *), void *arg)
-{
-    p->moved = moved;
-    p->moved_arg = arg;
 }
 
 const char *permits_waits_for(struct permits *p)

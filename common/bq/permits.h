@@ -60,8 +60,6 @@ void permit_leave(struct permit_use *);
 bool permits_rest(const struct permits *);
 /* Nothing is, but for a release that BigQuery has as a job: it needs nobody here any more. */
 bool permits_given_back(const struct permits *);
-/* moved(arg): permits_rest may have changed. */
-void permits_watch(struct permits *, void (*moved)(void *), void *arg);
 /* "" or what the oldest wish waits for: "a permit on shop.sales: held by worker a for job ..., until 12:00:05". Valid until the next call. */
 const char *permits_waits_for(struct permits *);
 

@@ -77,8 +77,6 @@ struct permits {
     int orphan_try, failures;
     char named[PERMIT_JOBS];      /* the jobs that the row names now */
     char purpose[160], text[512], trouble[256];
-    void (*moved)(void *);
-    void *moved_arg;
 };
 
 /* permits.c */
