@@ -3,7 +3,7 @@
 
 #include "common/bq/permits_set.h"
 #include "tests/unit/support_coord.h"
-#include "tests/unit/support_sleeper.h"
+#include "tests/sim/sleeper.h"
 #include "worker/worker.h"
 
 /*

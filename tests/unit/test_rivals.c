@@ -1,5 +1,5 @@
 #include "tests/unit/support_coord.h"
-#include "tests/unit/support_sleeper.h"
+#include "tests/sim/sleeper.h"
 
 /*
  * Schedules drawn at random, of two or three coordinators at one run: they are stopped for minutes, killed and replaced, replies are lost, jobs fail or take long,

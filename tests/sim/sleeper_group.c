@@ -1,4 +1,4 @@
-#include "tests/unit/support_sleeper_internal.h"
+#include "tests/sim/sleeper_internal.h"
 
 /* Membership in a group: a process that is stopped is thrown out of it, and told so when it goes on, where it joins anew. */
 

@@ -1,4 +1,4 @@
-#include "tests/unit/support_sleeper_internal.h"
+#include "tests/sim/sleeper_internal.h"
 
 #include "common/base/limits.h"
 

@@ -1,5 +1,5 @@
-#ifndef BQF_TESTS_SUPPORT_SLEEPER_H
-#define BQF_TESTS_SUPPORT_SLEEPER_H
+#ifndef BQF_TESTS_SIM_SLEEPER_H
+#define BQF_TESTS_SIM_SLEEPER_H
 
 #include "common/bus/bus.h"
 #include "common/net/http.h"

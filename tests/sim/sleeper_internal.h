@@ -1,9 +1,9 @@
-#ifndef BQF_TESTS_SUPPORT_SLEEPER_INTERNAL_H
-#define BQF_TESTS_SUPPORT_SLEEPER_INTERNAL_H
+#ifndef BQF_TESTS_SIM_SLEEPER_INTERNAL_H
+#define BQF_TESTS_SIM_SLEEPER_INTERNAL_H
 
 #include "common/bus/bus_ops.h"
 #include "common/net/loop_internal.h"
-#include "tests/unit/support_sleeper.h"
+#include "tests/sim/sleeper.h"
 
 #include <sys/queue.h>
 
