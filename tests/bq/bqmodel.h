@@ -15,6 +15,45 @@
  */
 struct bqmodel;
 
+/*
+ * Chaos: faults by seed, beside those that are asked for one by one (below). Each request, job and chunk of a resumable session draws once among the
+ * kinds of its stage, so that the rates of a stage add up; the same seed and the same requests in the same order give the same faults. None of it is
+ * what a client that does as BigQuery's pages say could not survive, except the two kinds whose rate is 0 unless they are named.
+ */
+enum bqmodel_chaos_kind {
+    /* requests */
+    BQMODEL_CHAOS_LOSE_REPLY,   /* executed, then the connection drops */
+    BQMODEL_CHAOS_DROP_BEFORE,  /* the connection drops before anything was executed */
+    BQMODEL_CHAOS_CUT_REPLY,    /* executed; half of the answer comes, and then the connection ends, or the text is cut as if it were whole */
+    BQMODEL_CHAOS_SLOW_REPLY,   /* executed at once; the answer takes its time: with a heavy tail, up to 100 times slow_ms */
+    BQMODEL_CHAOS_TOO_MANY,     /* 429, every other one with a Retry-After of a second */
+    BQMODEL_CHAOS_RATE_LIMIT,   /* 403 rateLimitExceeded */
+    BQMODEL_CHAOS_5XX_HTML,     /* 500, 502, 503 or 504 with a balancer's page, executed or not */
+    BQMODEL_CHAOS_5XX_JSON,     /* the same in BigQuery's words */
+    BQMODEL_CHAOS_TOKEN,        /* 401 on one request; then that token, or going without, has peace for a minute */
+    BQMODEL_CHAOS_DENIED,       /* 403 accessDenied; deadly: 0 unless named */
+    /* jobs */
+    BQMODEL_CHAOS_JOB_BACKEND,  /* DONE with backendError, jobBackendError, jobInternalError or jobRateLimitExceeded, having done nothing */
+    BQMODEL_CHAOS_JOB_CONFLICT, /* DONE with "Could not serialize access"; UPDATE, DELETE and MERGE only */
+    BQMODEL_CHAOS_JOB_QUOTA,    /* DONE with quotaExceeded; parks a client for long: 0 unless named */
+    BQMODEL_CHAOS_JOB_PENDING,  /* PENDING for longer, with a heavy tail: up to 100 times long_ms */
+    BQMODEL_CHAOS_JOB_SLOW,     /* RUNNING for longer, likewise */
+    /* chunks of resumable sessions */
+    BQMODEL_CHAOS_KEEP_FEWER,   /* fewer bytes are kept than were sent, and the answer says so */
+    BQMODEL_CHAOS_CUT_CHUNK,    /* the connection drops within the chunk; what came before stays */
+    BQMODEL_CHAOS_SESSION_GONE, /* 404 (expired) or 410, before or after the chunk was taken */
+    BQMODEL_CHAOS_KINDS
+};
+struct bqmodel_chaos {
+    struct rnd *rnd;                      /* NULL: no chaos */
+    int per_mille[BQMODEL_CHAOS_KINDS];   /* of the requests, jobs or chunks */
+    int64_t until_us;                     /* by the loop's clock, none afterwards; 0: for ever */
+    int64_t slow_ms, long_ms;             /* 0: 200 and 1,000 */
+};
+/* Every kind at this rate, but the deadly ones. rnd must outlive the model. */
+void bqmodel_chaos_all(struct bqmodel_chaos *, struct rnd *, int per_mille);
+const char *bqmodel_chaos_name(enum bqmodel_chaos_kind); /* "lose_reply" */
+
 struct bqmodel_options {
     const char *project;   /* of names given as "dataset.table"; NULL: "local" */
     const char *location;  /* NULL: "US", and jobs are found without naming it; else only with it */
@@ -37,6 +76,7 @@ struct bqmodel_options {
     /* Rows that pass every check of ours and that BigQuery refuses all the same. NULL: those whose text contains "bqmodel-reject". */
     bool (*reject)(void *arg, const char *table, const char *line, size_t len);
     void *reject_arg;
+    struct bqmodel_chaos chaos;
 };
 void bqmodel_documented_limits(struct bqmodel_options *);
 struct bqmodel *bqmodel_new(struct loop *, const struct bqmodel_options *); /* options may be NULL */
@@ -89,7 +129,8 @@ struct bqmodel_counters {
     int64_t loads_at_once, dml_at_once; /* running, the most on one table */
     int64_t reruns;          /* of statements that lost a conflict */
     int64_t sessions, sessions_deleted; /* resumable ones: begun, and ended by their owner's DELETE */
-    int64_t faults;          /* that struck */
+    int64_t faults;          /* that struck, chaos included */
+    int64_t chaos[BQMODEL_CHAOS_KINDS];
     int64_t limited;         /* requests and jobs that a limit over time refused */
 };
 const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *);
@@ -100,6 +141,8 @@ enum bqmodel_fault_kind {
     BQMODEL_LOSE_REPLY,   /* executed, then the connection drops */
     BQMODEL_DROP_BEFORE,  /* the connection drops, nothing was executed */
     BQMODEL_STATUS,       /* answers status, reason, message (or body as it is) */
+    BQMODEL_CUT_REPLY,    /* executed; the connection ends after `bytes` of the answer's body (0: half of it), which its length says is longer */
+    BQMODEL_CUT_BODY,     /* the same, but the length says that this was all */
     BQMODEL_DELAY,        /* the answer comes ms later; the request was executed at once */
     BQMODEL_JOB_ERROR,    /* the job ends with this reason and message, having done nothing */
     BQMODEL_JOB_SLOW,     /* the job runs ms longer */
@@ -118,6 +161,7 @@ struct bqmodel_fault {
     const char *reason, *message;
     const char *body;      /* STATUS: instead of BigQuery's JSON: a proxy's page */
     bool executed;         /* STATUS, SESSION_GONE: the request was executed all the same */
+    int retry_after_s;     /* STATUS without a body of its own: a Retry-After of so many seconds; 0: none */
     int64_t ms, bytes;
 };
 /* Texts are copied. The first that matches and is not spent or sparing strikes a request; kinds of jobs and of requests are looked for apart. */
@@ -125,8 +169,11 @@ void bqmodel_fault(struct bqmodel *, const struct bqmodel_fault *);
 /* From JSON: {"match","kind":"lose_reply","skip","times",...}: 0, or -1 with ERR_USAGE. */
 int bqmodel_fault_doc(struct bqmodel *, const doc *, struct error *);
 void bqmodel_clear_faults(struct bqmodel *);
+/* Chaos from JSON: {"all":0.05,"lose_reply":0.2,...,"seed":1,"slow_ms","long_ms","for_ms"}: rates from 0 to 1 by the kinds' names; what is not named is
+ * as "all" says (0), the deadly kinds 0. The model keeps the seeded generator. {}: no more of it. 0, or -1 with ERR_USAGE. */
+int bqmodel_chaos_doc(struct bqmodel *, const doc *, struct error *);
 
 /* Control endpoints of the socket: POST /control/table {"ref","schema":{"fields"},"rows"}, GET /control/rows?table=, POST /control/fault,
- * POST /control/clear-faults, GET /control/counters, POST /control/expire?table=. */
+ * POST /control/clear-faults, POST /control/chaos (as bqmodel_chaos_doc takes it), GET /control/counters, POST /control/expire?table=. */
 
 #endif

@@ -72,14 +72,15 @@ const struct bqmodel_fault *fault_take(struct bqmodel *m, enum fault_group group
 }
 
 static const char *const kind_names[] = {
-    [BQMODEL_LOSE_REPLY] = "lose_reply", [BQMODEL_DROP_BEFORE] = "drop_before", [BQMODEL_STATUS] = "status", [BQMODEL_DELAY] = "delay",
+    [BQMODEL_LOSE_REPLY] = "lose_reply", [BQMODEL_DROP_BEFORE] = "drop_before", [BQMODEL_STATUS] = "status",
+    [BQMODEL_CUT_REPLY] = "cut_reply", [BQMODEL_CUT_BODY] = "cut_body", [BQMODEL_DELAY] = "delay",
     [BQMODEL_JOB_ERROR] = "job_error", [BQMODEL_JOB_SLOW] = "job_slow", [BQMODEL_JOB_PENDING] = "job_pending",
     [BQMODEL_KEEP_FEWER] = "keep_fewer", [BQMODEL_CUT_CHUNK] = "cut_chunk", [BQMODEL_SESSION_GONE] = "session_gone",
 };
 
 int bqmodel_fault_doc(struct bqmodel *m, const doc *d, struct error *err)
 {
-    static const char *const known[] = {"match", "kind", "skip", "times", "status", "reason", "message", "body", "executed", "ms", "bytes"};
+    static const char *const known[] = {"match", "kind", "skip", "times", "status", "reason", "message", "body", "executed", "ms", "bytes", "retry_after_s"};
     for (void *it = doc_first(d); it; it = doc_next(d, it)) {
         bool found = false;
         for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -97,6 +98,7 @@ int bqmodel_fault_doc(struct bqmodel *m, const doc *d, struct error *err)
         .match = doc_str(d, "match", NULL), .kind = (enum bqmodel_fault_kind)kind, .skip = (int)doc_int(d, "skip", 0),
         .times = (int)doc_int(d, "times", 0), .status = (int)doc_int(d, "status", 0), .reason = doc_str(d, "reason", NULL),
         .message = doc_str(d, "message", NULL), .body = doc_str(d, "body", NULL), .executed = doc_bool(d, "executed", false),
-        .ms = doc_int(d, "ms", 0), .bytes = doc_int(d, "bytes", 0)});
+        .ms = doc_int(d, "ms", 0), .bytes = doc_int(d, "bytes", 0),
+        .retry_after_s = (int)doc_int(d, "retry_after_s", 0)});
     return 0;
 }

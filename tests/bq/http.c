@@ -63,8 +63,8 @@ static void answer(struct exchange *x, struct mreply *reply)
     struct http_call *c = (struct http_call *)(void *)x;
     struct buf body = BUF_INIT(c->max_body);
     struct error none = ERROR_INIT;
-    if (c->late || reply->status == 0) {
-        no_answer(c, ERR_RETRY, c->late ? "no answer in time" : "the connection was reset");
+    if (c->late || reply->status == 0 || x->cut == CUT_CONNECTION) {
+        no_answer(c, ERR_RETRY, c->late ? "no answer in time" : reply->status ? "the connection ended within the answer" : "the connection was reset");
         return;
     }
     if (reply->body && buf_puts(&body, reply->body)) {

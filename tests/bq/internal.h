@@ -196,6 +196,8 @@ struct exchange {
     bool delivering, detached; /* in its own callback; out of all lists */
     const char *answer_schema; /* of a good answer's body, in the discovery document; NULL: it has none */
     bool lose;                 /* a fault: no answer */
+    enum { CUT_NOT, CUT_BODY, CUT_CONNECTION } cut; /* a fault: only `kept` bytes of the body, 0: half */
+    int64_t kept;
     struct mreply instead;     /* a fault: this answer, when its status is not 0 */
     struct waiter *waiter;
 };
@@ -273,6 +275,17 @@ const struct bqmodel_fault *fault_take(struct bqmodel *, enum fault_group, const
 /* The next one behind *last (NULL at first), for what several may strike at once. */
 const struct bqmodel_fault *fault_next(struct bqmodel *, enum fault_group, const char *subject, const char *job_id, struct fault **last);
 
+/* By seed (chaos.c): the fault that strikes now, or NULL; counted. Valid until the next call. */
+const struct bqmodel_fault *chaos_request(struct bqmodel *, const struct mrequest *);
+const struct bqmodel_fault *chaos_chunk(struct bqmodel *, int64_t len);
+void chaos_job(struct mjob *, int64_t *pending_ms);
+void chaos_free(struct bqmodel *);
+struct peace { /* of a token */
+    UT_hash_handle hh;
+    uint64_t stamp;
+    int64_t until_us;
+};
+
 /* --- the model ------------------------------------------------------------------------------------------------------------------------------- */
 
 struct inproc;
@@ -288,6 +301,9 @@ struct bqmodel {
     struct mjob *index;      /* by name */
     struct session *sessions;
     struct faults faults;
+    struct rnd chaos_rnd;    /* of bqmodel_chaos_doc */
+    struct bqmodel_fault chaos_fault; /* the last one; its texts are constants */
+    struct peace *peace;
     struct bqmodel_counters counters;
     int64_t requests_now;
     uint64_t next_id;

@@ -234,6 +234,7 @@ static void plan_faults(struct mjob *j, int64_t *pending_ms)
             error_reason(&j->planned, f->reason);
         }
     }
+    chaos_job(j, pending_ms);
 }
 
 /* --- what an insert must look like ----------------------------------------------------------------------------------------------------------- */

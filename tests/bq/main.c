@@ -11,15 +11,19 @@
 static const char usage[] =
     "usage: bqmodel-server [--port N] [--address A] [--project P] [--dataset [P.]D]... [--table [P.]D.T=SCHEMA.json]... [--location L]\n"
     "                      [--latency-ms N] [--pending-ms N] [--load-ms N] [--dml-ms N] [--session-ms N] [--limits] [--fault JSON]...\n"
+    "                      [--chaos RATE|KIND=RATE,...] [--seed N]\n"
     "--limits: those that BigQuery's pages name, of statements, updates, loads and requests over time.\n"
     "A time of 0 is none. A schema is {\"fields\":[...]} or the list alone. A fault is as POST /control/fault takes it:\n"
-    "{\"match\":\"POST /upload\",\"kind\":\"lose_reply\",\"times\":1}.\n";
+    "{\"match\":\"POST /upload\",\"kind\":\"lose_reply\",\"times\":1}.\n"
+    "--chaos 0.05: faults of every kind by seed; or a list of what POST /control/chaos takes: --chaos all=0.05,5xx_html=0,slow_ms=50.\n";
 
 struct setup {
     struct bqmodel_options options;
     const char *address, *datasets[64], *tables[64], *faults[64];
     int port;
     size_t dataset_count, table_count, fault_count;
+    const char *chaos;
+    int64_t seed;
 };
 
 static _Noreturn void stop(const char *what)
@@ -55,7 +59,7 @@ static void read_options(int argc, char **argv, struct setup *s)
     static const struct option known[] = {
         {"port", 1, NULL, 'p'}, {"address", 1, NULL, 'a'}, {"project", 1, NULL, 'P'}, {"dataset", 1, NULL, 'd'}, {"table", 1, NULL, 't'},
         {"location", 1, NULL, 'l'}, {"latency-ms", 1, NULL, 'y'}, {"pending-ms", 1, NULL, 'n'}, {"load-ms", 1, NULL, 'L'},
-        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"chaos", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
@@ -72,6 +76,8 @@ static void read_options(int argc, char **argv, struct setup *s)
         case 's': s->options.session_ms = number(optarg, 3600000); break;
         case 'm': bqmodel_documented_limits(&s->options); break;
         case 'f': keep(s->faults, &s->fault_count); break;
+        case 'c': s->chaos = optarg; break;
+        case 'S': s->seed = number(optarg, INT64_MAX); break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(EXIT_USAGE);
         }
@@ -96,6 +102,26 @@ static void add_table(struct bqmodel *m, const char *given)
     bqmodel_add_table(m, name, list);
 }
 
+/* "0.05", or "all=0.05,slow_ms=50". */
+static void set_chaos(struct bqmodel *m, const char *given, int64_t seed)
+{
+    struct error err = ERROR_INIT;
+    AUTO(doc_free_auto) doc *d = doc_set_int(doc_object(), "seed", seed);
+    AUTO(free_ptr) char *list = strchr(given, '=') ? xstrdup(given) : xasprintf("all=%s", given);
+    for (char *rest = list, *one; (one = strsep(&rest, ",")) != NULL;) {
+        char *value = strchr(one, '='), *end = value;
+        if (value == NULL)
+            stop("--chaos KIND=RATE,...");
+        *value++ = '\0';
+        double number = strtod(value, &end);
+        if (end == value || *end)
+            stop("--chaos: no number");
+        doc_set(d, one, number == (double)(int64_t)number ? doc_integer((int64_t)number) : doc_number(number));
+    }
+    if (bqmodel_chaos_doc(m, d, &err))
+        stop(err.text);
+}
+
 static void on_signal(void *arg, int signo)
 {
     (void)signo;
@@ -104,7 +130,7 @@ static void on_signal(void *arg, int signo)
 
 int main(int argc, char **argv)
 {
-    struct setup s = {.address = "127.0.0.1"};
+    struct setup s = {.address = "127.0.0.1", .seed = 1};
     struct error err = ERROR_INIT;
     read_options(argc, argv, &s);
     struct loop *loop = loop_new();
@@ -118,6 +144,8 @@ int main(int argc, char **argv)
         if (d == NULL || bqmodel_fault_doc(m, d, &err))
             stop(err.text);
     }
+    if (s.chaos)
+        set_chaos(m, s.chaos, s.seed);
     int port = bqmodel_serve(m, s.address, s.port, &err);
     if (port < 0)
         stop(err.text);

@@ -71,6 +71,13 @@ static void reply(struct exchange *x, struct mreply r)
         x->reply = x->instead;
         x->instead = (struct mreply){0};
     }
+    if (x->cut != CUT_NOT) { /* what has no body is lost as a whole */
+        size_t len = x->reply.body ? strlen(x->reply.body) : 0;
+        x->kept = x->kept ? i64_min(x->kept, (int64_t)len) : (int64_t)len / 2;
+        x->lose |= len == 0;
+        if (x->cut == CUT_BODY && len > 0)
+            x->reply.body[x->kept] = '\0';
+    }
     if (x->lose)
         reply_free(&x->reply);
     timer_set(x->timer, x->delay_us);
@@ -187,6 +194,7 @@ static bool apply_fault(struct exchange *x, const struct mrequest *r, const char
 {
     AUTO(free_ptr) char *subject = xasprintf("%s %s%s%s", r->method, r->path, *r->query ? "?" : "", r->query);
     const struct bqmodel_fault *f = fault_take(x->model, FAULT_REQUEST, subject, job_id);
+    f = f ? f : chaos_request(x->model, r);
     if (f == NULL)
         return false;
     if (f->kind == BQMODEL_DROP_BEFORE) {
@@ -196,9 +204,11 @@ static bool apply_fault(struct exchange *x, const struct mrequest *r, const char
     if (f->kind == BQMODEL_DELAY)
         x->delay_us += f->ms * US_PER_MS;
     x->lose = f->kind == BQMODEL_LOSE_REPLY;
+    x->cut = f->kind == BQMODEL_CUT_REPLY ? CUT_CONNECTION : f->kind == BQMODEL_CUT_BODY ? CUT_BODY : CUT_NOT;
+    x->kept = f->bytes;
     if (f->kind == BQMODEL_STATUS) {
         x->instead.status = f->status;
-        x->instead.header = f->body ? xstrdup("Content-Type: text/html") : NULL;
+        x->instead.header = f->body ? xstrdup("Content-Type: text/html") : f->retry_after_s ? xasprintf("Retry-After: %d", f->retry_after_s) : NULL;
         x->instead.body = f->body ? xstrdup(f->body) : error_body(f->status, f->reason, f->message);
         if (!f->executed)
             reply_raw(x, f->status, NULL, NULL);

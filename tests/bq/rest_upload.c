@@ -188,7 +188,7 @@ static void tell(struct exchange *x, const struct session *s)
     }
 }
 
-static void put(struct exchange *x, const struct route *to, struct session *s)
+static void put(struct exchange *x, const struct route *to, struct session *s, const struct bqmodel_fault *chaos)
 {
     struct range range;
     const struct mrequest *r = to->r;
@@ -222,6 +222,7 @@ static void put(struct exchange *x, const struct route *to, struct session *s)
         return;
     }
     const struct bqmodel_fault *f = fault_take(x->model, FAULT_KEEP, "PUT", job_id);
+    f = f ? f : chaos;
     x->lose |= f != NULL && f->kind == BQMODEL_CUT_CHUNK;
     int64_t keep = f ? i64_min(f->bytes, len) : len;
     if (range.first + keep > have)
@@ -237,7 +238,13 @@ static void in_session(struct exchange *x, const struct route *to, bool is_put)
     struct bqmodel *m = x->model;
     struct session *s = find_session(m, to->r);
     request_job_id(m, to->r, job_id, sizeof(job_id));
-    const struct bqmodel_fault *f = s && is_put ? fault_take(m, FAULT_GONE, "PUT", job_id) : NULL;
+    const struct bqmodel_fault *f = s && is_put ? fault_take(m, FAULT_GONE, "PUT", job_id) : NULL, *chunk = NULL;
+    if (s && is_put && f == NULL)
+        f = chaos_chunk(m, (int64_t)to->r->len);
+    if (f && f->kind != BQMODEL_SESSION_GONE) {
+        chunk = f;
+        f = NULL;
+    }
     int status = f ? f->status : 404;
     bool executed = f && f->executed;
     if (s == NULL || (f && !executed)) {
@@ -246,7 +253,7 @@ static void in_session(struct exchange *x, const struct route *to, bool is_put)
         s->used_ms = loop_now_ms(m->loop);
         if (executed && x->instead.status == 0)
             x->instead = (struct mreply){.status = status, .body = error_body(status, "gone", "No upload session of this name")};
-        put(x, to, s);
+        put(x, to, s, chunk);
     } else { /* as Google's servers answer it */
         m->counters.sessions_deleted++;
         reply_raw(x, 499, NULL, NULL);

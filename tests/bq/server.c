@@ -18,10 +18,19 @@ static void answer(struct exchange *x, struct mreply *r)
         return;
     }
     bool typed = r->header && strncmp(r->header, "Content-Type", 12) == 0;
-    const char *headers[3] = {r->header, NULL, NULL};
+    size_t len = r->body ? strlen(r->body) : 0, n = 0;
+    AUTO(free_ptr) char *length = xasprintf("Content-Length: %zu", len);
+    const char *headers[5] = {NULL};
+    if (r->header)
+        headers[n++] = r->header;
     if (!typed)
-        headers[r->header != NULL] = "Content-Type: application/json; charset=UTF-8";
-    http_exchange_answer(http, r->status, headers, r->body ? r->body : "", r->body ? strlen(r->body) : 0);
+        headers[n++] = "Content-Type: application/json; charset=UTF-8";
+    if (x->cut == CUT_CONNECTION) {
+        headers[n++] = length;
+        headers[n++] = "Connection: close";
+        len = (size_t)x->kept;
+    }
+    http_exchange_answer(http, r->status, headers, r->body ? r->body : "", len);
 }
 
 static const char *header(const struct mrequest *r, const char *name)
@@ -103,6 +112,10 @@ static doc *counters_doc(const struct bqmodel *m)
     doc *out = doc_object(), *jobs = doc_array();
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         doc_set_int(out, rows[i].name, rows[i].value);
+    doc *chaos = doc_object();
+    for (size_t i = 0; i < BQMODEL_CHAOS_KINDS; i++)
+        doc_set_int(chaos, bqmodel_chaos_name((enum bqmodel_chaos_kind)i), c->chaos[i]);
+    doc_set(out, "chaos", chaos);
     doc_set(out, "unknown_statement", m->unknown ? doc_string(m->unknown) : doc_null());
     doc_set(out, "violation", m->violation ? doc_string(m->violation) : doc_null());
     const struct mjob *j;
@@ -158,6 +171,11 @@ bool control_handle(struct exchange *x, const struct mrequest *r)
     } else if (post && strcmp(what, "clear-faults") == 0) {
         bqmodel_clear_faults(x->model);
         reply_doc(x, 200, doc_object());
+    } else if (post && strcmp(what, "chaos") == 0) {
+        if (bqmodel_chaos_doc(x->model, d, &err))
+            reply_error(x, 400, "invalid", "%s", err.text);
+        else
+            reply_doc(x, 200, doc_object());
     } else if (strcmp(what, "rows") == 0 || strcmp(what, "expire") == 0) {
         named_table(x, r, strcmp(what, "expire") == 0);
     } else if (strcmp(what, "counters") == 0) {

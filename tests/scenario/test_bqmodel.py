@@ -74,3 +74,30 @@ def test_a_statement_of_another_shape_is_told(bqmodel):
         bq.finish(job)
     assert bq.counters()["unknown_statement"] == "<<<HERE>>>CALL ds.p()"
     assert "unknown statement: <<<HERE>>>CALL ds.p()" in bq.program.err
+
+
+def test_chaos_by_seed_is_set_by_a_flag_and_switched_off_and_on(bqmodel):
+    bq = bqmodel("--dataset", "ds", "--chaos", "5xx_html=0.3,cut_reply=0.3,slow_ms=1", "--seed", "4")
+
+    def asked(times):
+        """How often one was struck: by a status, and by an answer that ended too soon."""
+        failed = cut = 0
+        for _ in range(times):
+            try:
+                bq.call("GET", "/datasets/ds")
+            except BigQueryError as error:
+                assert error.status >= 400
+                failed += 1
+            except (http.client.HTTPException, ValueError):
+                cut += 1
+        return failed, cut
+
+    failed, cut = asked(60)
+    assert 5 < failed < 40 and 5 < cut < 40
+    chaos = bq.counters()["chaos"]
+    assert (chaos["5xx_html"], chaos["cut_reply"], sum(chaos.values())) == (failed, cut, failed + cut)
+    bq.chaos()
+    assert asked(60) == (0, 0)
+    bq.chaos(all=0.05, seed=2, slow_ms=1)
+    asked(60)
+    assert sum(bq.counters()["chaos"].values()) > failed + cut

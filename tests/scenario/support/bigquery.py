@@ -145,6 +145,10 @@ class BigQuery:
     def clear_faults(self):
         self.control("POST", "clear-faults", {})
 
+    def chaos(self, **rates):
+        """chaos(all=0.05, seed=3): faults by seed, see bqmodel_chaos_doc in tests/bq/bqmodel.h; chaos(): no more of them."""
+        self.control("POST", "chaos", rates)
+
     def counters(self):
         """Counts of requests and jobs, the jobs, and the first statement the product should not have sent (or None)."""
         return self.control("GET", "counters")
