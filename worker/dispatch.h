@@ -1,6 +1,7 @@
 #ifndef BQF_WORKER_DISPATCH_H
 #define BQF_WORKER_DISPATCH_H
 
+#include "common/base/failures.h"
 #include "worker/core.h"
 
 /*
@@ -43,6 +44,8 @@ enum outcome {
 };
 struct load;
 struct verdict { enum outcome outcome; const char *reason, *text; size_t len; struct load *load; };
+/* What the table of failures makes of it: OUT_TASK, OUT_RETRY or OUT_FATAL. reason and text stay the caller's. */
+struct verdict verdict_of(enum failure_origin, int status, const char *reason, const char *text, size_t len);
 /* The item's handler is done with it. */
 void dispatch_answer(struct item *, const struct verdict *);
 /* We fail its attempt while the handler still works on it: what comes of it is dropped, and this verdict stands once the handler has answered. */

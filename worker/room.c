@@ -55,7 +55,7 @@ static void give_up(struct item *item, bool alone)
 {
     struct log_ctx ctx = item_ctx(item);
     struct verdict v = {.outcome = alone ? OUT_SOLO : OUT_LARGE};
-    log_line(LOG_INFO, &ctx, "the item is given up for now: the buffer is full of unfinished items; it runs again %s",
+    log_line(LOG_INFO, &ctx, "the item is given up and runs again %s: the buffer is full of unfinished items",
              alone ? "alone" : "when it can be loaded while its rows come");
     dispatch_spoil(item, &v);
 }
@@ -70,7 +70,7 @@ void room_outgrown(struct item *item)
     char text[256], size[64];
     snprintf(text, sizeof(text), "the item's rows outgrow the buffer of %s, and with mode none they are kept until it is done; raise --buffer",
              units_show_bytes(item->worker->o.buffer, size, sizeof(size)));
-    struct verdict v = {.outcome = OUT_TASK, .reason = "size", .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(FROM_ROW, 0, "size", text, strlen(text));
     dispatch_spoil(item, &v);
 }
 

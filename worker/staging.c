@@ -40,7 +40,7 @@ static void poke(struct staging *, bool force);
 
 static void spoil(struct item *item, const char *reason, const char *text)
 {
-    struct verdict v = {.outcome = OUT_TASK, .reason = reason, .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(FROM_ROW, 0, reason, text, strlen(text));
     dispatch_spoil(item, &v);
 }
 
@@ -116,7 +116,7 @@ void staging_row(struct item *item, const char *row, size_t len)
     metric_add(w->w.metrics, METRIC_ROWS, 1);
     metric_add(w->w.metrics, METRIC_ROW_BYTES, (int64_t)len);
     if (item->stream == NULL && item->charged >= room_share(item))
-        (void)stream_open(item); /* without a place it goes on growing for now */
+        (void)stream_open(item); /* without a place it goes on growing */
 }
 
 /* --- gathering ------------------------------------------------------------------------------------------------------------------------------------ */

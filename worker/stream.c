@@ -123,7 +123,7 @@ static void rejected(struct stream *s, const struct error *err)
 {
     struct item *item = s->item;
     if (!s->done) { /* not the rows, but what the upload was asked for */
-        struct verdict v = {.outcome = OUT_TASK, .reason = "load", .text = err->text, .len = strlen(err->text)};
+        struct verdict v = verdict_of(FROM_ROW, 0, "load", err->text, strlen(err->text));
         dispatch_spoil(item, &v);
         return;
     }

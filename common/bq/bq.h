@@ -2,6 +2,7 @@
 #define BQF_BQ_BQ_H
 
 #include "common/base/doc.h"
+#include "common/base/failures.h"
 #include "common/base/retry.h"
 #include "common/bq/auth.h"
 #include "common/net/http.h"
@@ -52,9 +53,9 @@ typedef void bq_cb(void *arg, const struct bq_answer *);
 struct bq_call *bq_send(struct bq *, const struct bq_request *, bq_cb *, void *arg);
 void bq_call_cancel(struct bq_call *); /* NULL allowed; no callback */
 
-/* The error table for BigQuery's answers: HTTP status, reason and message give the kind. A pure function. from_job: the error comes
- * from a job's status.errorResult, where status is 0. */
-void bq_classify(int status, const char *reason, const char *message, bool from_job, struct error *);
+/* What the table of failures says of BigQuery's answer: HTTP status, reason and message give the kind. A pure function. from_job: the error comes
+ * from a job's status.errorResult, where status is 0. The row that decided. */
+const struct failure_row *bq_classify(int status, const char *reason, const char *message, bool from_job, struct error *);
 
 /* --- names ---------------------------------------------------------------------------------------------------------------------------- */
 

@@ -1,5 +1,7 @@
 #include "common/bus/bus_kafka.h"
 
+#include "common/base/failures.h"
+
 /* The bus on Kafka: making and freeing it, errors, callbacks of the next turn. */
 
 /* --- errors ----------------------------------------------------------------------------------------------------------------------- */
@@ -10,51 +12,6 @@ bool kafka_is_unknown(rd_kafka_resp_err_t code)
            code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
-static enum error_kind kind_of(rd_kafka_resp_err_t code)
-{
-    switch (code) {
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
-    case RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE:
-        return ERR_TASK;
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
-    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
-    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
-    case RD_KAFKA_RESP_ERR__SSL:
-    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
-    case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
-    case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
-    case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
-    case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
-    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
-    case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
-    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:
-    case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
-        return ERR_FATAL;
-    default:
-        return ERR_RETRY;
-    }
-}
-
-static const char *reason_of(rd_kafka_resp_err_t code)
-{
-    switch (code) {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: return "unknown topic";
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION: return "unknown partition";
-    case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID: return "fenced";
-    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS: return "exists";
-    default: return kind_of(code) == ERR_TASK ? "too large" : rd_kafka_err2name(code);
-    }
-}
-
 int kafka_error(struct error *err, rd_kafka_resp_err_t code, const char *fmt, ...)
 {
     char what[512];
@@ -62,8 +19,9 @@ int kafka_error(struct error *err, rd_kafka_resp_err_t code, const char *fmt, ..
     va_start(ap, fmt);
     vsnprintf(what, sizeof(what), fmt, ap);
     va_end(ap);
-    error_set(err, kind_of(code), (int)code, "%s: %s", what, rd_kafka_err2str(code));
-    error_reason(err, reason_of(code));
+    failure_set(err, FROM_KAFKA, 0, rd_kafka_err2name(code), "%s: %s", what, rd_kafka_err2str(code));
+    if (err != NULL)
+        err->code = (int)code;
     return -1;
 }
 

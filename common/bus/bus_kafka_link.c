@@ -1,5 +1,6 @@
 #include "common/bus/bus_kafka.h"
 
+#include "common/base/failures.h"
 #include "common/base/log.h"
 
 /*
@@ -31,17 +32,12 @@ static void run_ping(struct kafka_job *base)
         rd_kafka_metadata_destroy(metadata);
 }
 
-static bool is_final(rd_kafka_resp_err_t code)
-{
-    return code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED || code == RD_KAFKA_RESP_ERR__SSL;
-}
-
 static void silence(struct bus_kafka *k, int64_t wait_ms, struct error *err)
 {
     const char *text = k->link.text[0] ? k->link.text : "no connection";
-    error_set(err, is_final(k->link.code) ? ERR_FATAL : ERR_RETRY, (int)k->link.code, "Kafka at %s did not answer within %" PRId64 " ms: %s",
-              k->brokers, wait_ms, text);
+    failure_set(err, FROM_KAFKA, 0, rd_kafka_err2name(k->link.code), "Kafka at %s did not answer within %" PRId64 " ms: %s", k->brokers, wait_ms, text);
     error_reason(err, "no answer");
+    err->code = (int)k->link.code;
 }
 
 static void ping_drop(struct kafka_job *base)
@@ -139,7 +135,8 @@ void kafka_link_doubt(struct bus_kafka *k, rd_kafka_resp_err_t code, const char 
         snprintf(l->text, sizeof(l->text), "%s", text);
     }
     log_debug("kafka: %s", text);
-    if ((all_down || is_final(code)) && !l->away && !l->asking)
+    bool final = failure_find(FROM_KAFKA, 0, rd_kafka_err2name(code), text)->kind == ERR_FATAL;
+    if ((all_down || final) && !l->away && !l->asking)
         ask(k);
 }
 

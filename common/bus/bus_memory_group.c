@@ -1,5 +1,7 @@
 #include "common/bus/bus_memory.h"
 
+#include "common/base/failures.h"
+
 /*
  * Groups in memory. As in Kafka with eager range assignment: when somebody joins or leaves, everybody gives up what it holds, and then
  * the partitions are dealt out anew, in the order in which the members joined. A static member that leaves, but not for good, keeps its
@@ -200,9 +202,8 @@ static void fail(struct mem_group *g)
 static void fence(struct mem_group *old)
 {
     struct mem_op *op = mem_op_new(memory_of(old), run_failed, old, NULL);
-    error_set(&op->err, ERR_FATAL, 0, "member %s of group %s was fenced: another process joined under the same name", old->slot->member,
-              old->share->group);
-    error_reason(&op->err, "fenced");
+    failure_set(&op->err, FROM_KAFKA, 0, "FENCED_INSTANCE_ID", "member %s of group %s was fenced: another process joined under the same name",
+                old->slot->member, old->share->group);
     fail(old);
 }
 

@@ -1,5 +1,6 @@
 #include "common/bus/bus_ops.h"
 
+#include "common/base/failures.h"
 #include "common/base/limits.h"
 
 /* What both implementations need: listeners for room, and errors in the same words. */
@@ -42,55 +43,42 @@ void bus_space_free(struct bus_space *s)
 
 int bus_error_topic(struct error *err, const char *topic)
 {
-    error_set(err, ERR_FATAL, 0, "topic %s does not exist: create it with `bqfleet topics create`", topic);
-    error_reason(err, "unknown topic");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "UNKNOWN_TOPIC_OR_PART", "topic %s does not exist: create it with `bqfleet topics create`", topic);
 }
 
 int bus_error_partition(struct error *err, const char *topic, int32_t partition)
 {
-    error_set(err, ERR_FATAL, 0, "topic %s has no partition %" PRId32, topic, partition);
-    error_reason(err, "unknown partition");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "_UNKNOWN_PARTITION", "topic %s has no partition %" PRId32, topic, partition);
 }
 
 int bus_error_too_large(struct error *err, const char *topic, int64_t size, int64_t max)
 {
+    static const char name[] = "MSG_SIZE_TOO_LARGE";
     if (max > 0)
-        error_set(err, ERR_TASK, 0, "a message of %" PRId64 " bytes for topic %s: the largest is %" PRId64 " bytes", size, topic, max);
-    else
-        error_set(err, ERR_TASK, 0, "a message of %" PRId64 " bytes for topic %s: more than the broker takes (max.message.bytes)", size, topic);
-    error_reason(err, "too large");
-    return -1;
+        return failure_set(err, FROM_KAFKA, 0, name, "a message of %" PRId64 " bytes for topic %s: the largest is %" PRId64 " bytes", size, topic, max);
+    return failure_set(err, FROM_KAFKA, 0, name, "a message of %" PRId64 " bytes for topic %s: more than the broker takes (max.message.bytes)", size, topic);
 }
 
 int bus_error_full(struct error *err)
 {
-    error_set(err, ERR_RETRY, 0, "the queue of messages to publish is full");
-    error_reason(err, "full");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "_QUEUE_FULL", "the queue of messages to publish is full");
 }
 
 int bus_error_metadata(struct error *err, size_t size)
 {
-    error_set(err, ERR_TASK, 0, "a commit with %zu bytes of metadata: the most is %d bytes", size, LIMIT_COMMIT_METADATA);
-    error_reason(err, "too large");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "OFFSET_METADATA_TOO_LARGE", "a commit with %zu bytes of metadata: the most is %d bytes", size,
+                       LIMIT_COMMIT_METADATA);
 }
 
 int bus_error_range(struct error *err, const char *topic, int32_t partition, int64_t from)
 {
-    error_set(err, ERR_FATAL, 0, "offset %" PRId64 " is not in topic %s, partition %" PRId32 ": retention has removed it, or it was never there",
-              from, topic, partition);
-    error_reason(err, "out of range");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "out of range",
+                       "offset %" PRId64 " is not in topic %s, partition %" PRId32 ": retention has removed it, or it was never there", from, topic, partition);
 }
 
 int bus_error_exists(struct error *err, const char *topic)
 {
-    error_set(err, ERR_FATAL, 0, "topic %s exists already", topic);
-    error_reason(err, "exists");
-    return -1;
+    return failure_set(err, FROM_KAFKA, 0, "TOPIC_ALREADY_EXISTS", "topic %s exists already", topic);
 }
 
 int64_t bus_out_size(const struct bus_out *out)

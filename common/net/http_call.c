@@ -2,6 +2,8 @@
 
 #include <strings.h>
 
+#include "common/base/failures.h"
+
 /* One request on its easy handle: options, the bytes in both directions, its deadlines. http_error.c says what went wrong. */
 
 #define DEFAULT_CONNECT_MS 10000
@@ -32,9 +34,9 @@ static int parse_url(struct http_call *c)
     if (u == NULL || curl_url_set(u, CURLUPART_URL, c->url, 0) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK || curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK)
-        return error_set(&c->err, ERR_FATAL, 0, "not a URL: \"%.300s\"", c->url);
+        return failure_set(&c->err, FROM_REQUEST, 0, "url", "not a URL: \"%.300s\"", c->url);
     if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
-        return error_set(&c->err, ERR_FATAL, 0, "not an http or https URL: \"%.300s\"", c->url);
+        return failure_set(&c->err, FROM_REQUEST, 0, "url", "not an http or https URL: \"%.300s\"", c->url);
     c->where = xasprintf("%s:%s", host, port);
     return 0;
 }

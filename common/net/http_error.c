@@ -1,3 +1,4 @@
+#include "common/base/failures.h"
 #include "common/base/units.h"
 #include "common/net/http_curl.h"
 
@@ -6,9 +7,7 @@
 static int timed_out(struct http_call *c, const char *what, int64_t ms)
 {
     char span[32];
-    error_set(&c->err, ERR_RETRY, 0, "%s: %s %s", c->where, what, units_show_ms(ms, span, sizeof(span)));
-    error_reason(&c->err, "timeout");
-    return -1;
+    return failure_set(&c->err, FROM_REQUEST, 0, "timeout", "%s: %s %s", c->where, what, units_show_ms(ms, span, sizeof(span)));
 }
 
 void call_explain_timeout(struct http_call *c)
@@ -41,16 +40,16 @@ static void explain_refusal(struct http_call *c)
     char size[32];
     switch (c->refusal) {
     case REFUSED_BODY:
-        error_set(&c->err, ERR_FATAL, 0, "%s: the answer is too large: more than %s", c->where,
-                  units_show_bytes((int64_t)c->body.max, size, sizeof(size)));
+        failure_set(&c->err, FROM_REQUEST, 0, "tooLarge", "%s: the answer is too large: more than %s", c->where,
+                    units_show_bytes((int64_t)c->body.max, size, sizeof(size)));
         break;
     case REFUSED_HEADERS:
-        error_set(&c->err, ERR_FATAL, 0, "%s: the answer's headers are too large: more than %s, or %d of them", c->where,
-                  units_show_bytes(LIMIT_HTTP_HEADERS, size, sizeof(size)), LIMIT_HTTP_HEADER_COUNT);
+        failure_set(&c->err, FROM_REQUEST, 0, "tooLarge", "%s: the answer's headers are too large: more than %s, or %d of them", c->where,
+                    units_show_bytes(LIMIT_HTTP_HEADERS, size, sizeof(size)), LIMIT_HTTP_HEADER_COUNT);
         break;
     case REFUSED_READER:
-        error_set(&c->err, ERR_FATAL, 0, "%s: the request's body ended after %" PRId64 " of %" PRId64 " bytes", c->where, c->given,
-                  c->body_len);
+        failure_set(&c->err, FROM_REQUEST, 0, "body", "%s: the request's body ended after %" PRId64 " of %" PRId64 " bytes", c->where, c->given,
+                    c->body_len);
         break;
     case REFUSED_NOT:
         assert(false && "not refused");
@@ -59,15 +58,15 @@ static void explain_refusal(struct http_call *c)
 
 static void explain_broken(struct http_call *c, CURLcode code, int os_errno)
 {
+    static const char broken[] = "connection";
     const char *when = c->answered ? "in the middle of its answer" : "without an answer";
     if (os_errno != 0)
-        error_set(&c->err, ERR_RETRY, os_errno, "%s: the connection broke off %s: %s", c->where, when, strerror(os_errno));
+        failure_set(&c->err, FROM_REQUEST, 0, broken, "%s: the connection broke off %s: %s", c->where, when, strerror(os_errno));
     else if (code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE || code == CURLE_SEND_FAIL_REWIND)
-        error_set(&c->err, ERR_RETRY, 0, "%s: closed the connection %s", c->where, when);
+        failure_set(&c->err, FROM_REQUEST, 0, broken, "%s: closed the connection %s", c->where, when);
     else
-        error_set(&c->err, ERR_RETRY, 0, "%s: the connection broke off %s (%s)", c->where, when,
-                  c->curl_text[0] ? c->curl_text : curl_easy_strerror(code));
-    error_reason(&c->err, "connection");
+        failure_set(&c->err, FROM_REQUEST, 0, broken, "%s: the connection broke off %s (%s)", c->where, when,
+                    c->curl_text[0] ? c->curl_text : curl_easy_strerror(code));
 }
 
 static bool is_our_trust(CURLcode code)
@@ -86,19 +85,20 @@ static void explain(struct http_call *c, CURLcode code)
     else if (code == CURLE_OPERATION_TIMEDOUT && c->phase == PHASE_CONNECT)
         timed_out(c, "could not connect within", c->request.connect_ms);
     else if (code == CURLE_COULDNT_CONNECT)
-        error_set(&c->err, ERR_RETRY, (int)os_errno, "%s: could not connect: %s", c->where, os_errno ? strerror((int)os_errno) : text);
+        failure_set(&c->err, FROM_REQUEST, 0, "connection", "%s: could not connect: %s", c->where, os_errno ? strerror((int)os_errno) : text);
     else if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY)
-        error_set(&c->err, ERR_RETRY, 0, "%s: the name cannot be resolved", c->where);
+        failure_set(&c->err, FROM_REQUEST, 0, "name", "%s: the name cannot be resolved", c->where);
     else if (is_our_trust(code))
-        error_set(&c->err, ERR_FATAL, 0, "%s: its certificate is not accepted: %s", c->where, text);
+        failure_set(&c->err, FROM_REQUEST, 0, "certificate", "%s: its certificate is not accepted: %s", c->where, text);
     else if (code == CURLE_URL_MALFORMAT)
-        error_set(&c->err, ERR_FATAL, 0, "not a URL: \"%.300s\"", c->url);
+        failure_set(&c->err, FROM_REQUEST, 0, "url", "not a URL: \"%.300s\"", c->url);
     else if (c->was_sent && (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_WEIRD_SERVER_REPLY))
-        error_set(&c->err, ERR_RETRY, 0, "%s: does not answer in HTTP", c->where);
+        failure_set(&c->err, FROM_REQUEST, 0, "noHttp", "%s: does not answer in HTTP", c->where);
     else if (c->was_sent)
         explain_broken(c, code, (int)os_errno);
     else
-        error_set(&c->err, ERR_RETRY, (int)os_errno, "%s: %s", c->where, text);
+        failure_set(&c->err, FROM_REQUEST, 0, "connection", "%s: %s", c->where, text);
+    c->err.code = c->err.kind == ERR_RETRY ? (int)os_errno : 0;
 }
 
 void call_take_result(struct http_call *c, CURLcode code)

@@ -7,80 +7,7 @@
 #include "common/bq/table.h"
 #include "tests/unit/support_bqscript.h"
 
-/* Single requests, the error table, names, parameters, tables, pages. */
-
-/* --- the error table ------------------------------------------------------------------------------------------------------------------- */
-
-struct judged {
-    int status;
-    const char *reason, *message;
-    bool from_job;
-    enum error_kind kind;
-    const char *name; /* our reason; NULL: not looked at */
-};
-
-static void errors_decide_what_happens(void **state)
-{
-    (void)state;
-    static const struct judged cases[] = {
-        {400, "resourcesExceeded", "Resources exceeded during query execution: Too many DML statements outstanding against table p:d.t, limit is 20.", false,
-         ERR_RETRY, "dmlQueueFull"},
-        {0, "resourcesExceeded", "Resources exceeded during query execution: Too many DML statements outstanding against table p:d.t, limit is 20.", true,
-         ERR_RETRY, "dmlQueueFull"},
-        {0, "resourcesExceeded", "Resources exceeded during query execution: The query could not be executed in the allotted memory.", true, ERR_FATAL,
-         "resourcesExceeded"},
-        {400, "invalidQuery", "Could not serialize access to table p:d.t due to concurrent update", false, ERR_RETRY, "concurrentUpdate"},
-        {0, "invalidQuery", "Query error: Transaction is aborted due to concurrent update against table p:d.t. Transaction ID: x at [24:9]", true,
-         ERR_RETRY, "concurrentUpdate"},
-        {0, "invalidQuery", "Syntax error: Unexpected identifier", true, ERR_FATAL, "invalidQuery"},
-        {0, "", "DML statement has been queued for too long", true, ERR_RETRY, "dmlQueuedTooLong"},
-        {403, "quotaExceeded", "Quota exceeded: Your table exceeded quota for total number of DML jobs writing to a table, pending + running.", false,
-         ERR_RETRY, "dmlQueueFull"},
-        {403, "rateLimitExceeded", "Exceeded rate limits: too many table dml insert operations for this table", false, ERR_RETRY, "rateLimitExceeded"},
-        {0, "rateLimitExceeded", "Exceeded rate limits: too many table update operations for this table", true, ERR_RETRY, "rateLimitExceeded"},
-        {400, "jobRateLimitExceeded", "Job exceeded rate limits: Your table exceeded quota for table update operations.", false, ERR_RETRY, NULL},
-        {400, "badRequest", "UPDATE or DELETE statement over table p.d.t would affect rows in the streaming buffer, which is not supported", false,
-         ERR_QUOTA, "streamingBuffer"},
-        {400, "jobBackendError", "Error", false, ERR_RETRY, "jobBackendError"},
-        {400, "jobInternalError", "Error", false, ERR_RETRY, NULL},
-        {0, "backendError", "Error encountered during execution. Retrying may solve the problem.", true, ERR_RETRY, NULL},
-        {0, "internalError", "An internal error occurred", true, ERR_RETRY, NULL},
-        {403, "quotaExceeded", "Quota exceeded: Your table exceeded quota for imports or query appends per table", false, ERR_QUOTA, "quotaExceeded"},
-        {0, "quotaExceeded", "Quota exceeded: Your project exceeded quota for imports per project", true, ERR_QUOTA, "quotaExceeded"},
-        {0, "invalid", "Error while reading data, error message: JSON table encountered too many errors, giving up. Rows: 1; errors: 1.", true, ERR_TASK,
-         "rows"},
-        {0, "invalid", "Provided Schema does not match Table p:d.t. Cannot add fields (field: x)", true, ERR_FATAL, "schema"},
-        {400, "invalid", "Invalid value for: location", false, ERR_FATAL, "invalid"},
-        {0, "invalidQuery", "bqfleet: load r1-a-0 has 3 staged rows instead of 4", true, ERR_FATAL, "staging"},
-        {0, "stopped", "Job execution was cancelled: User requested cancellation", true, ERR_FATAL, "stopped"},
-        {403, "accessDenied", "Access Denied: Project p", false, ERR_FATAL, "accessDenied"},
-        {403, "", "", false, ERR_FATAL, "accessDenied"},
-        {401, "", "", false, ERR_FATAL, "unauthorized"},
-        {404, "notFound", "Not found: Table p:d.t", false, ERR_FATAL, "notFound"},
-        {0, "notFound", "Not found: Table p:d.t", true, ERR_FATAL, "notFound"},
-        {409, "duplicate", "Already Exists: Job p:US.x", false, ERR_FATAL, "duplicate"},
-        {412, "", "", false, ERR_FATAL, "conditionNotMet"},
-        {429, "", "", false, ERR_RETRY, NULL},
-        {500, "", "", false, ERR_RETRY, NULL},
-        {502, "", "<html>", false, ERR_RETRY, NULL},
-        {503, "", "", false, ERR_RETRY, NULL},
-        {504, "", "", false, ERR_RETRY, NULL},
-        {599, "", "", false, ERR_RETRY, NULL},
-        {400, "", "", false, ERR_FATAL, NULL},
-        {0, "brandNewReason", "whatever", true, ERR_FATAL, "brandNewReason"},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        const struct judged *c = &cases[i];
-        struct error err = ERROR_INIT;
-        bq_classify(c->status, c->reason, c->message, c->from_job, &err);
-        if (err.kind != c->kind || (c->name && strcmp(err.reason, c->name) != 0))
-            fail_msg("%d %s \"%s\" is %s (%s), not %s (%s)", c->status, c->reason, c->message, error_kind_name(err.kind), err.reason,
-                     error_kind_name(c->kind), c->name ? c->name : "any");
-        assert_int_equal(err.code, c->status);
-        assert_int_equal(err.retry_after_ms, c->kind == ERR_QUOTA ? 600000 : 0);
-        assert_non_null(strstr(err.text, c->message));
-    }
-}
+/* Single requests, names, parameters, tables, pages. */
 
 /* --- requests ---------------------------------------------------------------------------------------------------------------------------- */
 
@@ -426,7 +353,6 @@ static void a_reader_may_stop_in_the_middle_of_a_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_decide_what_happens),
         cmocka_unit_test(a_request_is_repeated_while_that_may_help),
         cmocka_unit_test(what_asks_for_no_repeat_gets_none),
         cmocka_unit_test(the_service_says_when_to_come_back),

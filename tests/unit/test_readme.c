@@ -5,11 +5,10 @@
 #include <cmocka.h>
 
 #include "common/base/buf.h"
+#include "common/base/failures.h"
 #include "common/fleet/settings.h"
 
-/* The README's table of settings is printed from the same rows as --help. With BQF_UPDATE_README=1 the table is written. */
-
-static const char begin_mark[] = "<!-- settings -->\n", end_mark[] = "<!-- /settings -->";
+/* Tables in the documentation are printed from the rows that decide: settings, failures. With BQF_UPDATE_README=1 they are written. */
 
 static char *read_all(const char *path)
 {
@@ -24,18 +23,16 @@ static char *read_all(const char *path)
     return buf_steal(&b);
 }
 
-static void the_readme_lists_every_setting(void **state)
+static void shows(const char *path, const char *begin_mark, const char *end_mark, const char *table)
 {
-    (void)state;
-    AUTO(free_ptr) char *readme = read_all(BQF_SOURCE_DIR "/README.md");
-    AUTO(free_ptr) char *table = config_markdown(settings_rows, settings_count);
-    char *from = strstr(readme, begin_mark), *to = strstr(readme, end_mark);
+    AUTO(free_ptr) char *text = read_all(path);
+    char *from = strstr(text, begin_mark), *to = strstr(text, end_mark);
     assert_true(from != NULL && to != NULL && from < to);
     from += strlen(begin_mark);
     if (getenv("BQF_UPDATE_README") != NULL) {
-        FILE *f = fopen(BQF_SOURCE_DIR "/README.md", "wb");
+        FILE *f = fopen(path, "wb");
         assert_non_null(f);
-        fprintf(f, "%.*s%s%s", (int)(from - readme), readme, table, to);
+        fprintf(f, "%.*s%s%s", (int)(from - text), text, table, to);
         assert_int_equal(fclose(f), 0);
         return;
     }
@@ -43,8 +40,22 @@ static void the_readme_lists_every_setting(void **state)
     assert_string_equal(shown, table);
 }
 
+static void the_readme_lists_every_setting(void **state)
+{
+    (void)state;
+    AUTO(free_ptr) char *table = config_markdown(settings_rows, settings_count);
+    shows(BQF_SOURCE_DIR "/README.md", "<!-- settings -->\n", "<!-- /settings -->", table);
+}
+
+static void the_docs_list_every_failure(void **state)
+{
+    (void)state;
+    AUTO(free_ptr) char *table = failures_markdown();
+    shows(BQF_SOURCE_DIR "/docs/errors.md", "<!-- errors -->\n", "<!-- /errors -->", table);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(the_readme_lists_every_setting)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_readme_lists_every_setting), cmocka_unit_test(the_docs_list_every_failure)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

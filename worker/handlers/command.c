@@ -10,7 +10,6 @@
 #include "worker/staging.h"
 
 /* One process for each item: the key in its arguments, the payload on stdin, a row a line on stdout, the verdict in its exit status. */
-#define EXIT_RETRY 75 /* EX_TEMPFAIL of sysexits.h */
 
 struct command {
     struct handler h;
@@ -69,9 +68,9 @@ static void command_close(struct handler *h, bool now)
 
 /* --- its output ------------------------------------------------------------------------------------------------------------------------------ */
 
-static void spoil(struct command *c, const char *reason, const char *text)
+static void spoil(struct command *c, enum failure_origin from, const char *reason, const char *text)
 {
-    struct verdict v = {.outcome = OUT_TASK, .reason = reason, .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(from, 0, reason, text, strlen(text));
     if (!item_of(c)->spoiled)
         dispatch_spoil(item_of(c), &v);
 }
@@ -98,7 +97,7 @@ static void gather(struct command *c, const char *data, size_t len, bool whole)
     if (!c->skipping && c->line.len + len > LIMIT_LINE) {
         char text[128], size[64];
         snprintf(text, sizeof(text), "a row of more than %s", units_show_bytes(LIMIT_LINE, size, sizeof(size)));
-        spoil(c, "size", text);
+        spoil(c, FROM_HANDLER, "size", text);
         c->skipping = true;
         drop_line(c);
     }
@@ -158,13 +157,10 @@ static void on_exited(void *arg, int status, const char *text)
     if (c->line.len > 0)
         gather(c, "", 0, true);
     char *death = words_death(&c->words, text);
-    struct verdict v = {.outcome = OUT_TASK, .reason = "handler", .text = death, .len = strlen(death)};
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    bool exited = WIFEXITED(status);
+    struct verdict v = verdict_of(FROM_HANDLER, exited ? WEXITSTATUS(status) : 0, exited ? "exit" : "crash", death, strlen(death));
+    if (exited && WEXITSTATUS(status) == 0)
         v.outcome = OUT_DONE;
-    else if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_RETRY)
-        v.outcome = OUT_RETRY;
-    else if (!WIFEXITED(status))
-        v.reason = "crash";
     end_child(c);
     dispatch_answer(item, &v);
     free(death);
@@ -179,7 +175,7 @@ static void on_timer(void *arg)
     }
     char text[128], ms[64];
     snprintf(text, sizeof(text), "not done within %s; the handler was killed", units_show_ms(run_timeout_ms(c->h.run), ms, sizeof(ms)));
-    struct verdict v = {.outcome = OUT_TASK, .reason = "timeout", .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(FROM_HANDLER, 0, "timeout", text, strlen(text));
     end_child(c);
     dispatch_answer(item_of(c), &v);
 }

@@ -123,7 +123,7 @@ static void time_is_up(struct exec *e)
 {
     char text[256], ms[64];
     snprintf(text, sizeof(text), "no answer within %s; the handler was killed", units_show_ms(run_timeout_ms(e->h.run), ms, sizeof(ms)));
-    struct verdict late = {.outcome = OUT_TASK, .reason = "timeout", .text = text, .len = strlen(text)}, back = {.outcome = OUT_BACK};
+    struct verdict late = verdict_of(FROM_HANDLER, 0, "timeout", text, strlen(text)), back = {.outcome = OUT_BACK};
     struct item *item = TAILQ_FIRST(&e->h.items);
     if (e->h.busy > 1) {
         struct log_ctx ctx = ctx_of(e);
@@ -158,19 +158,19 @@ static void on_timer(void *arg)
 
 /* --- answers --------------------------------------------------------------------------------------------------------------------------------- */
 
-static void spoil(struct item *item, const char *reason, const char *text)
+static void spoil(struct item *item, enum failure_origin from, const char *reason, const char *text)
 {
-    struct verdict v = {.outcome = OUT_TASK, .reason = reason, .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(from, 0, reason, text, strlen(text));
     if (item != NULL && !item->spoiled)
         dispatch_spoil(item, &v);
 }
 
 /* What is in a line that we cannot read may be a row of any of them: whoever is said to be done without it would lose it. */
-static void spoil_all(struct exec *e, const char *reason, const char *text)
+static void spoil_all(struct exec *e, const char *text)
 {
     struct item *item;
     TAILQ_FOREACH(item, &e->h.items, link)
-        spoil(item, reason, text);
+        spoil(item, FROM_HANDLER, "malformed", text);
 }
 
 static struct item *find(struct exec *e, int64_t index)
@@ -190,15 +190,15 @@ static void take_rows(struct item *item, const struct answer *a)
     while (a->rows.n > 0 && !item->spoiled && (rc = answer_next_row(&rows, &row)) == 1)
         staging_row(item, row.p, row.n);
     if (rc < 0)
-        spoil(item, "row", "\"rows\" holds something that is no object");
+        spoil(item, FROM_ROW, "row", "\"rows\" holds something that is no object");
 }
 
 static void take_error(struct exec *e, struct item *item, struct span error)
 {
-    static const enum outcome outcomes[] = {[ANSWER_TASK] = OUT_TASK, [ANSWER_RETRY] = OUT_RETRY, [ANSWER_FATAL] = OUT_FATAL};
+    static const char *const kinds[] = {[ANSWER_TASK] = "task", [ANSWER_RETRY] = "retry", [ANSWER_FATAL] = "fatal"};
     char *text = NULL;
     enum answer_error kind = answer_error(error, &text);
-    struct verdict v = {.outcome = outcomes[kind], .reason = "handler", .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(FROM_HANDLER, 0, kinds[kind], text, strlen(text));
     answer(e, item, &v);
     free(text);
 }
@@ -212,9 +212,9 @@ static void take_malformed(struct exec *e, const char *line, size_t len, struct 
     size_t after = first ? (size_t)(first - line) + sizeof(item_word) - 1 : len;
     bool several = memmem(line + after, len - after, item_word, sizeof(item_word) - 1) != NULL;
     if (named != NULL && !several)
-        spoil(named, "handler", err->text);
+        spoil(named, FROM_HANDLER, "malformed", err->text);
     else if (named != NULL || memmem(line, len, row_word, sizeof(row_word) - 1) != NULL)
-        spoil_all(e, "handler", err->text);
+        spoil_all(e, err->text);
     strange(e, "", line, len);
 }
 
@@ -282,7 +282,7 @@ static void too_long(struct exec *e)
     char text[256], size[64];
     snprintf(text, sizeof(text), "a line of more than %s from the handler; several lines with a row each have no such limit",
              units_show_bytes(LIMIT_LINE, size, sizeof(size)));
-    struct verdict v = {.outcome = OUT_TASK, .reason = "size", .text = text, .len = strlen(text)};
+    struct verdict v = verdict_of(FROM_HANDLER, 0, "size", text, strlen(text));
     skip_line(e, &v);
 }
 
@@ -378,7 +378,9 @@ static void on_exited(void *arg, int status, const char *text)
     char *death = words_death(&e->words, text);
     bool guilty = e->h.proved || e->h.cleared; /* of an item, not of its start */
     enum outcome outcome = !guilty ? OUT_BACK : e->h.busy > 1 ? OUT_SUSPECT : e->h.given > 1 ? OUT_FRESH : OUT_TASK;
-    struct verdict v = {.outcome = outcome, .reason = "crash", .text = death, .len = strlen(death)};
+    struct verdict v = verdict_of(FROM_HANDLER, 0, "crash", death, strlen(death));
+    if (outcome != OUT_TASK)
+        v.outcome = outcome;
     log_line(e->h.busy > 0 ? LOG_WARN : LOG_INFO, &ctx, "the handler ended with %" PRId64 " items: %.400s", e->h.busy, text);
     struct item *item;
     while ((item = TAILQ_FIRST(&e->h.items)) != NULL)

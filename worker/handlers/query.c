@@ -132,7 +132,9 @@ static void split(struct query *q, struct group *g)
 static void culprit(struct query *q, struct group *g, const struct group_end *end)
 {
     struct item *item = g->items[0];
-    struct verdict v = {.outcome = end->how == GROUP_DATA ? OUT_FAILED : OUT_TASK, .reason = end->reason, .text = end->text, .len = strlen(end->text)};
+    struct verdict v = verdict_of(FROM_ROW, 0, end->reason, end->text, strlen(end->text));
+    if (end->how == GROUP_DATA)
+        v.outcome = OUT_FAILED;
     item->suspect = true;
     q->failed_alone++;
     answer_all(g, &v);
