@@ -21,7 +21,7 @@ struct plan {
 };
 
 /* What the checks need to know of a target that exists or will. */
-struct target { enum bq_partitioning partitioning; const char *part_field; bool require_filter; };
+struct target { enum bq_partitioning partitioning; const char *part_field, *part_type; int64_t start, end, interval; bool require_filter; };
 
 static void finish(struct plan *p, const struct error *err)
 {
@@ -154,10 +154,29 @@ static int check_location(struct plan *p, const char *of, const char *what, stru
     return 0;
 }
 
+/* Its partitions can be told by the rows. */
+static int check_replaced(struct plan *p, const struct target *t, struct error *err)
+{
+    struct record *r = p->record;
+    char name[1024];
+    bq_ref_text(&r->target, name, sizeof(name));
+    int rc = partition_make(r->schema, t->partitioning, t->part_field, t->part_type, t->start, t->end, t->interval, &r->partition, err);
+    if (rc != 0)
+        error_prefix(err, "mode replace-partitions cannot write %s", name);
+    else if (r->partition.unit == PARTITION_NONE)
+        rc = error_set(err, ERR_USAGE, 0, "%s has no partitions; mode: replace replaces all of it", name);
+    if (rc != 0)
+        return spec_at(place_of(p->o.spec, "mode"), "write.mode", err);
+    set_text(r->partition_column, sizeof(r->partition_column), r->partition.column);
+    return 0;
+}
+
 /* A column that prunes: it partitions the target, and as a merge key its range is known from the rows. */
 static int check_partitions(struct plan *p, const struct target *t, struct error *err)
 {
     struct record *r = p->record;
+    if (r->mode == WRITE_REPLACE_PARTITIONS)
+        return check_replaced(p, t, err);
     bool is_key = false;
     for (size_t i = 0; i < r->key_count; i++)
         is_key = is_key || strcasecmp(r->keys[i], t->part_field) == 0;
@@ -275,6 +294,10 @@ static int take_planned(struct plan *p, struct error *err)
     const char *time = doc_str(parts, "timePartitioning.field", NULL), *range = doc_str(parts, "rangePartitioning.field", NULL);
     struct target t = {.partitioning = time != NULL ? PART_TIME : range != NULL ? PART_RANGE : PART_NONE};
     t.part_field = time != NULL ? time : range != NULL ? range : "";
+    t.part_type = doc_str(parts, "timePartitioning.type", "");
+    t.start = doc_int(parts, "rangePartitioning.range.start", 0);
+    t.end = doc_int(parts, "rangePartitioning.range.end", 0);
+    t.interval = doc_int(parts, "rangePartitioning.range.interval", 0);
     struct schema *schema = schema_parse(s->write.create, err);
     return schema != NULL ? take_target(p, schema, &t, err) : -1;
 }
@@ -329,7 +352,8 @@ static int take_table(struct plan *p, struct bq_table *table, struct error *err)
     }
     if (check_location(p, table->location, "the target", err) != 0)
         return -1;
-    struct target t = {.partitioning = table->partitioning, .part_field = table->part_field, .require_filter = table->require_filter};
+    struct target t = {.partitioning = table->partitioning, .part_field = table->part_field, .part_type = table->part_type, .start = table->part_start,
+                       .end = table->part_end, .interval = table->part_interval, .require_filter = table->require_filter};
     struct schema *schema = table->schema;
     table->schema = NULL; /* ours now */
     return take_target(p, schema, &t, err);

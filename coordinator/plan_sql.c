@@ -68,6 +68,7 @@ int plan_sql_make(const struct record *r, struct plan_sql *p, struct error *err)
         .loads = loads,
         .load_count = SHARDS,
         .partition_column = r->partition_column[0] != '\0' ? r->partition_column : NULL,
+        .partition = r->partition.unit != PARTITION_NONE ? &r->partition : NULL,
     };
     if (sql_consolidate(&cut, &p->sql, &p->params, err) != 0)
         return -1;

@@ -121,10 +121,10 @@ int redrive_judge(struct catalog *runs, const struct catalog_run *r, const struc
 
 /* --- the record ---------------------------------------------------------------------------------------------------------------------------------- */
 
-/* The rows that were missing come to those that were written: a second `replace` would take these away. */
+/* The rows that were missing come to those that were written: a second `replace` would take these away, and so it is with partitions. */
 static enum write_mode added_to(const struct record *r)
 {
-    return r->mode != WRITE_REPLACE ? r->mode : r->key_count > 0 ? WRITE_MERGE : WRITE_APPEND;
+    return r->mode != WRITE_REPLACE && r->mode != WRITE_REPLACE_PARTITIONS ? r->mode : r->key_count > 0 ? WRITE_MERGE : WRITE_APPEND;
 }
 
 struct record *redrive_record(const struct world *world, const struct record *of, const struct fold *f, const struct redrive_choice *c, bool accept_rest,

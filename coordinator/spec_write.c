@@ -4,8 +4,8 @@
 
 #include "common/bq/permits.h"
 
-static const char *const modes[] = {"merge", "append", "replace", "none"};
-static const enum write_mode mode_of[] = {WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_NONE};
+static const char *const modes[] = {"merge", "append", "replace", "replace-partitions", "none"};
+static const enum write_mode mode_of[] = {WRITE_MERGE, WRITE_APPEND, WRITE_REPLACE, WRITE_REPLACE_PARTITIONS, WRITE_NONE};
 static const char *const vias[] = {"staging", "direct", "worker-tables"};
 #define MAX_LABELS 48 /* BigQuery takes 64 a job; the rest is for our own */
 
@@ -57,9 +57,9 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
         return -1;
     if (mode == WRITE_MERGE && s->write.key_count == 0)
         return yaml_error(write, err, "write.keys is missing; mode: merge needs the columns that tell rows apart (or write mode: append)");
-    if (mode == WRITE_REPLACE && s->write.via == VIA_DIRECT)
-        return yaml_error(yaml_get(write, "via"), err, "write.via: direct writes in many increments, and with mode: replace each would delete what the others "
-                          "wrote; write via: staging, or mode: merge or append");
+    if ((mode == WRITE_REPLACE || mode == WRITE_REPLACE_PARTITIONS) && s->write.via == VIA_DIRECT)
+        return yaml_error(yaml_get(write, "via"), err, "write.via: direct writes in many increments, and with mode: %s each would delete what the others "
+                          "wrote; write via: staging, or mode: merge or append", write_mode_name(mode));
     if (s->write.via == VIA_DIRECT && s->write.permits == 0)
         return yaml_error(yaml_get(write, "permits"), err, "write.permits: workers that write directly must take turns at the table; leave it out, or write 1 or more");
     if (mode != WRITE_MERGE && refuse(write, "insert_only", "only mode: merge updates rows, so only there a column can be kept", err) != 0)
@@ -78,11 +78,8 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
 /* Known names, so that they are not taken for misspelt ones. */
 static int refuse_what_comes_later(struct yaml *write, int via, struct error *err)
 {
-    const struct yaml *mode = yaml_get(write, "mode");
     if (via == VIA_WORKER_TABLES)
         return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging or via: direct", vias[via]);
-    if (mode != NULL && mode->type == YAML_SCALAR && strcmp(mode->value, "replace-partitions") == 0)
-        return yaml_error(mode, err, "write.mode: replace-partitions is not available in this version; there are merge, append, replace and none");
     return 0;
 }
 

@@ -2,7 +2,7 @@
 #define BQF_BQ_SQL_H
 
 #include "common/base/schema.h"
-#include "common/bq/table.h"
+#include "common/bq/partition.h"
 
 /* The SQL the product emits: pure functions from structures to text and parameters. Nothing a user or a row supplies is pasted in but
  * identifiers, which are validated and quoted with backquotes. */
@@ -34,15 +34,17 @@ struct sql_cut {
     const struct sql_load *loads; size_t load_count;
     const struct sql_exclusion *exclusions; size_t exclusion_count;
     const struct bq_ref *side;         /* loads and exclusions as a table instead (kind STRING, load STRING, number INT64); NULL: parameters */
-    /* Partition pruning: only used when the partition column is a merge key; lo and hi as in row_range; range_null: some rows have NULL there. Neither:
+    /* Partition pruning: only used when the partition column is a merge key, or whole partitions are replaced; lo and hi as in row_range; range_null: some rows have NULL there. Neither:
      * where the rows lie is not known. */
     const char *partition_column; bool has_range, range_null; int64_t range_lo, range_hi;
+    const struct partition *partition; /* replace-partitions: those of the target */
     const struct sql_fence *fence;     /* the permit that it runs under: it fails when that is lost; NULL: none */
 };
 /*
- * One statement: MERGE (merge, replace), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
+ * One statement: MERGE (merge, replace, replace-partitions), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
  * Equal keys: the greatest order_by wins (NULLs last), then the greatest age, then the greatest item, then the greatest row; with keys also for append and replace. A row never
- * replaces one in the target that ranks higher by order_by; on a tie it does. Without loads: merge and append have nothing to do (returns 1), replace empties.
+ * replaces one in the target that ranks higher by order_by; on a tie it does. Without loads: replace empties, and the others have nothing to do (returns 1).
+ * replace-partitions deletes what was in the partitions that rows come to, and nothing else; it fails where those are more than one job may change.
  * 0, 1, or -1 with ERR_USAGE (a key of a type that cannot be one; reason "sqlTooLong": fold the shards first). A load that has not its rows makes the
  * job fail with reason "staging". With `side`, its contents are checked against loads and exclusions, which must be given as well.
  */

@@ -142,7 +142,8 @@ static void put_accepted(struct sql_text *t)
         sql_put_text(t, " ON bqfleet_x.load = bqfleet_r.bqfleet_load AND bqfleet_x.item = bqfleet_r.bqfleet_item\n");
     }
     sql_put_text(t, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)");
-    sql_put_text(t, cut->exclusion_count > 0 ? " AND bqfleet_x.load IS NULL\n    )\n" : "\n    )\n");
+    sql_put_text(t, cut->exclusion_count > 0 ? " AND bqfleet_x.load IS NULL\n    )" : "\n    )");
+    sql_put_text(t, cut->mode == WRITE_REPLACE_PARTITIONS ? ",\n" : "\n");
 }
 
 static void put_fence(struct sql_text *t)
@@ -179,15 +180,48 @@ static void put_checks(struct sql_text *t)
     }
 }
 
+/* Which partitions are to be emptied, said by rows of the source that carry their id where the others have NULL. They are what the target's rows are
+ * joined with, so the list needs no statement of its own before this one, and is of just the rows that this one writes. */
+static void put_part_id(struct sql_text *t, const char *alias)
+{
+    struct buf id = BUF_INIT(4096);
+    partition_sql(t->cut->partition, alias, &id);
+    sql_put_text(t, id.data);
+    buf_free(&id);
+}
+
+static void put_parts(struct sql_text *t)
+{
+    const struct sql_cut *cut = t->cut;
+    sql_put_text(t, "    bqfleet_parts AS (\n      SELECT DISTINCT ");
+    put_part_id(t, "bqfleet_r");
+    sql_put(t, " AS part\n      FROM bqfleet_rows AS bqfleet_r%s\n    )\n", cut->key_count > 0 ? " WHERE bqfleet_r.bqfleet_rank = 1" : "");
+}
+
+static void put_parts_branches(struct sql_text *t)
+{
+    sql_put_text(t, "  UNION ALL\n  SELECT bqfleet_p.part, ");
+    sql_put_column_nulls(t);
+    sql_put_text(t, "\n  FROM bqfleet_parts AS bqfleet_p\n  UNION ALL\n  SELECT ");
+    sql_put_nulls(t);
+    sql_put(t, "\n  FROM (SELECT COUNT(*) AS parts FROM bqfleet_parts) AS C\n  WHERE IF(C.parts <= %d, FALSE, "
+            "ERROR(CONCAT('bqfleet: the rows lie in ', CAST(C.parts AS STRING), ' partitions; one job may change %d')))\n", PARTITIONS_PER_JOB, PARTITIONS_PER_JOB);
+}
+
 static void put_source(struct sql_text *t)
 {
     sql_put_text(t, "  WITH\n");
     sql_put_loads(t);
     put_staged(t);
     put_accepted(t);
-    sql_put_text(t, "  SELECT ");
+    bool parts = t->cut->mode == WRITE_REPLACE_PARTITIONS;
+    if (parts)
+        put_parts(t);
+    sql_put_text(t, parts ? "  SELECT CAST(NULL AS STRING) AS bqfleet_part, " : "  SELECT ");
     sql_put_columns(t, "bqfleet_r.");
     sql_put_text(t, t->cut->key_count > 0 ? "\n  FROM bqfleet_rows AS bqfleet_r WHERE bqfleet_r.bqfleet_rank = 1\n" : "\n  FROM bqfleet_rows AS bqfleet_r\n");
+    if (parts)
+        put_parts_branches(t);
     put_checks(t);
 }
 
@@ -240,7 +274,7 @@ static void put_partitions(struct sql_text *t)
 {
     const struct sql_cut *cut = t->cut;
     const char *name = sql_column(cut, cut->partition_column)->name;
-    bool nulls = cut->range_null && (cut->null_keys == NULL_KEYS_EQUAL || !cut->has_range);
+    bool nulls = cut->range_null && (cut->mode == WRITE_REPLACE_PARTITIONS || cut->null_keys == NULL_KEYS_EQUAL || !cut->has_range);
     sql_put_text(t, cut->has_range && nulls ? " AND (" : " AND ");
     if (cut->has_range)
         sql_put(t, "bqfleet_t.`%s` BETWEEN @part_lo AND @part_hi", name);
@@ -259,6 +293,12 @@ static void put_merge(struct sql_text *t)
     sql_put_text(t, ") AS bqfleet_s\nON ");
     if (cut->mode == WRITE_REPLACE) {
         sql_put_text(t, "FALSE\nWHEN NOT MATCHED BY SOURCE THEN\n  DELETE\n");
+    } else if (cut->mode == WRITE_REPLACE_PARTITIONS) {
+        sql_put_text(t, "bqfleet_s.bqfleet_part = ");
+        put_part_id(t, "bqfleet_t");
+        if (sql_pruned(cut))
+            put_partitions(t);
+        sql_put_text(t, "\nWHEN MATCHED THEN\n  DELETE\n");
     } else {
         put_match(t);
         if (sql_pruned(cut))
@@ -266,7 +306,7 @@ static void put_merge(struct sql_text *t)
         sql_put_text(t, "\n");
         put_update(t);
     }
-    sql_put_text(t, "WHEN NOT MATCHED THEN\n  INSERT (");
+    sql_put(t, "WHEN NOT MATCHED%s THEN\n  INSERT (", cut->mode == WRITE_REPLACE_PARTITIONS ? " AND bqfleet_s.bqfleet_part IS NULL" : "");
     sql_put_columns(t, "");
     sql_put_text(t, ")\n  VALUES (");
     sql_put_columns(t, "bqfleet_s.");
@@ -305,8 +345,10 @@ static void put_empty(struct sql_text *t)
 int sql_consolidate(const struct sql_cut *cut, struct buf *sql, doc **params, struct error *err)
 {
     *params = NULL;
-    if (cut->mode != WRITE_MERGE && cut->mode != WRITE_APPEND && cut->mode != WRITE_REPLACE)
-        return error_set(err, ERR_USAGE, 0, "mode %s has no consolidation; merge, append and replace have", write_mode_name(cut->mode));
+    if (cut->mode == WRITE_NONE)
+        return error_set(err, ERR_USAGE, 0, "mode none has no consolidation");
+    if (cut->mode == WRITE_REPLACE_PARTITIONS && (cut->partition == NULL || cut->partition->unit == PARTITION_NONE))
+        return error_set(err, ERR_USAGE, 0, "mode %s: the run does not say how its target is partitioned", write_mode_name(cut->mode));
     if (sql_check_columns(cut->schema, cut->mode, cut->keys, cut->key_count, cut->order_by, cut->order_count, cut->insert_only,
                           cut->insert_only_count, err))
         return -1;

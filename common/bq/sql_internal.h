@@ -14,7 +14,8 @@ void sql_put(struct sql_text *, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a ph
 void sql_put_text(struct sql_text *, const char *);
 void sql_put_ref(struct sql_text *, const struct bq_ref *);
 void sql_put_columns(struct sql_text *, const char *prefix);
-void sql_put_nulls(struct sql_text *);
+void sql_put_column_nulls(struct sql_text *);
+void sql_put_nulls(struct sql_text *); /* one for each column of the source */
 /* bqfleet_loads, from the parameters or the side table; bqfleet_found, from bqfleet_staged. */
 void sql_put_loads(struct sql_text *);
 void sql_put_found(struct sql_text *);

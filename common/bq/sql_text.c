@@ -67,7 +67,7 @@ static void without_parameters(char *type)
     *to = '\0';
 }
 
-void sql_put_nulls(struct sql_text *t)
+void sql_put_column_nulls(struct sql_text *t)
 {
     for (size_t i = 0; i < t->cut->schema->count; i++) {
         AUTO(free_ptr) char *type = field_sql_type(&t->cut->schema->fields[i]);
@@ -76,6 +76,12 @@ void sql_put_nulls(struct sql_text *t)
         sql_put_text(t, type);
         sql_put(t, ")");
     }
+}
+
+void sql_put_nulls(struct sql_text *t)
+{
+    sql_put_text(t, t->cut->mode == WRITE_REPLACE_PARTITIONS ? "CAST(NULL AS STRING), " : "");
+    sql_put_column_nulls(t);
 }
 
 /* --- parts of a source ------------------------------------------------------------------------------------------------------------------- */

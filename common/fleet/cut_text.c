@@ -186,6 +186,7 @@ static int write_text(const struct cut_gathered *g, const struct cut_of *of, str
                         .shards = g->shards, .shard_count = g->shard_count, .ages = of->adopted_count > 0 ? g->ages : NULL,
                         .loads = g->loads, .load_count = g->load_count, .exclusions = g->exclusions, .exclusion_count = g->exclusion_count,
                         .side = t->beside ? &t->side : NULL, .partition_column = r->partition_column[0] ? r->partition_column : NULL,
+                        .partition = r->partition.unit != PARTITION_NONE ? &r->partition : NULL,
                         .has_range = g->placed && g->has_range, .range_null = g->placed && g->range_null, .range_lo = g->lo, .range_hi = g->hi};
     struct bq_ref permits;
     record_permits_ref(r, &permits);

@@ -5,8 +5,8 @@
 #include "common/base/limits.h"
 
 /* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused; 3: permits;
- * 4: rows that do not wait for the run's end. */
-enum { RECORD_VERSION = 4 };
+ * 4: rows that do not wait for the run's end; 5: whole partitions replaced. */
+enum { RECORD_VERSION = 5 };
 static const char *const via_names[] = {"staging", "direct", "worker-tables"};
 
 static doc *names_to_doc(char *const *names, size_t count)
@@ -23,6 +23,12 @@ static doc *ref_to_doc(const struct bq_ref *r)
     doc_set_str(d, "project", r->project);
     doc_set_str(d, "dataset", r->dataset);
     return doc_set_str(d, "table", r->table);
+}
+
+static doc *partition_to_doc(const struct partition *p)
+{
+    doc *d = doc_set_str(doc_object(), "unit", partition_unit_name(p->unit));
+    return p->unit == PARTITION_RANGE ? doc_set_int(doc_set_int(doc_set_int(d, "start", p->start), "end", p->end), "interval", p->interval) : d;
 }
 
 static doc *write_to_doc(const struct record *r)
@@ -48,6 +54,8 @@ static doc *write_to_doc(const struct record *r)
     doc_set(w, "order_by", names_to_doc(r->order_by, r->order_count));
     doc_set(w, "insert_only", names_to_doc(r->insert_only, r->insert_only_count));
     doc_set_str(w, "partition_column", r->partition_column);
+    if (r->partition.unit != PARTITION_NONE)
+        doc_set(w, "partition", partition_to_doc(&r->partition));
     return doc_set_int(w, "max_bytes_billed", r->max_bytes_billed);
 }
 
@@ -77,7 +85,7 @@ static doc *places_to_doc(const struct record *r)
 doc *record_to_doc(const struct record *r)
 {
     doc *d = doc_object();
-    doc_set_int(d, "version", r->via != VIA_STAGING ? 4 : r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
+    doc_set_int(d, "version", r->mode == WRITE_REPLACE_PARTITIONS ? 5 : r->via != VIA_STAGING ? 4 : r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
     doc_set_str(d, "run", r->run);
     doc_set_str(d, "batch", r->batch);
     doc_set_str(d, "nonce", r->nonce);
@@ -148,6 +156,15 @@ static int read_target(struct record *r, const doc *w, struct error *err)
     return 0;
 }
 
+static int read_partition(struct record *r, const doc *p, struct error *err)
+{
+    const char *unit = doc_str(p, "unit", "");
+    if (p == NULL)
+        return 0;
+    return partition_make(r->schema, strcmp(unit, "RANGE") == 0 ? PART_RANGE : PART_TIME, r->partition_column, unit, doc_int(p, "start", 0),
+                          doc_int(p, "end", 0), doc_int(p, "interval", 0), &r->partition, err);
+}
+
 static int read_write(struct record *r, const doc *w, struct error *err)
 {
     const char *modes[WRITE_NONE + 1];
@@ -176,7 +193,7 @@ static int read_write(struct record *r, const doc *w, struct error *err)
         return r->has_target ? error_set(err, ERR_TASK, 0, "the run's record has a target without a schema") : 0;
     r->schema_doc = doc_copy(schema);
     r->schema = schema_parse(schema, err);
-    return r->schema ? 0 : -1;
+    return r->schema ? read_partition(r, doc_get(w, "partition"), err) : -1;
 }
 
 static int read_places(struct record *r, const doc *p, struct error *err)

@@ -35,6 +35,7 @@ struct record {
     char **order_by; size_t order_count;
     char **insert_only; size_t insert_only_count;
     char partition_column[304];    /* "" when the target has none that can prune */
+    struct partition partition;    /* replace-partitions: the target's; else unit PARTITION_NONE */
     int64_t max_bytes_billed;      /* 0: none */
     /* finish */
     int64_t every_ms;

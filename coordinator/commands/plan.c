@@ -237,7 +237,8 @@ static void print_text(const struct planning *p)
     print_names("order_by", r->order_by, r->order_count);
     print_names("kept", r->insert_only, r->insert_only_count);
     if (r->partition_column[0] != '\0')
-        printf("%-10s by %s: only the partitions of the run's own rows are read\n", "prunes", r->partition_column);
+        printf("%-10s by %s: only the partitions of the run's own rows are %s\n", "prunes", r->partition_column,
+               r->mode == WRITE_REPLACE_PARTITIONS ? "replaced, each as a whole" : "read");
     printf("%-10s %s.%s\n", "staging", r->staging_project, r->staging_dataset);
     printf("\n%s\n\n", p->sql.sql.data);
     if (p->creates)

@@ -90,6 +90,7 @@ struct stmt {
     struct term *order; size_t order_count;
     char *part_column;        /* NULL: the MERGE is not pruned */
     bool part_range, part_null; /* to a range; to NULL */
+    struct mpart *parts;      /* it replaces whole partitions; NULL: it does not */
     struct fence fence;
     enum update_kind update;
     char *error;              /* STMT_ERROR */

@@ -1,4 +1,4 @@
-#include "tests/bq/sql_exec.h"
+#include "tests/bq/sql_part.h"
 
 /* What a statement makes of its target. */
 
@@ -75,9 +75,7 @@ struct merge {
     struct entry *by_key;   /* value: the last source row of that key */
     int64_t *before;        /* the one before it, or -1 */
     bool *matched;
-    const struct field *part;
-    size_t part_at;
-    struct cell lo, hi;
+    struct seen_range seen;
 };
 
 /* False: one of them is a NULL that equals nothing. */
@@ -107,16 +105,6 @@ static void index_source(struct merge *g)
         e->value = (int64_t)i;
     }
     buf_free(&key);
-}
-
-static bool in_range(const struct merge *g, const struct row *row)
-{
-    if (g->part == NULL)
-        return true;
-    const struct cell *c = &row->cells[g->part_at];
-    if (c->text == NULL)
-        return g->r->s->part_null;
-    return g->r->s->part_range && value_compare(g->part, c, &g->lo) >= 0 && value_compare(g->part, c, &g->hi) <= 0;
 }
 
 /* The source's row may replace the target's. */
@@ -150,7 +138,7 @@ static int match(struct merge *g, struct effects *e)
     for (size_t i = 0; i < r->target->count && rc == 0; i++) {
         const struct row *old = r->target->rows[i];
         int replacements = 0;
-        const struct entry *hit = in_range(g, old) && on_key(g, old, r->columns, &key) ? entry_find(g->by_key, key.data, key.len) : NULL;
+        const struct entry *hit = seen_range_has(&g->seen, old) && on_key(g, old, r->columns, &key) ? entry_find(g->by_key, key.data, key.len) : NULL;
         for (int64_t k = hit ? hit->value : -1; k >= 0; k = g->before[k]) {
             g->matched[k] = true;
             if (r->s->set.count == 0 || !may_replace(r, &r->rows[k], old))
@@ -167,37 +155,13 @@ static int match(struct merge *g, struct effects *e)
     return rc;
 }
 
-/* The range of the partition column: literally, so that a wrong one shows as a second row of a key. */
-static int read_range(struct merge *g, char *texts[2])
-{
-    struct run *r = g->r;
-    const char *name[] = {"part_lo", "part_hi"};
-    if (run_column(r, r->target, r->s->part_column, &g->part_at))
-        return -1;
-    g->part = &r->target->schema->fields[g->part_at];
-    for (int i = 0; i < 2 && r->s->part_range; i++) {
-        const char *given = NULL;
-        struct cell *c = i ? &g->hi : &g->lo;
-        if (run_param(r, name[i], g->part->type, &given))
-            return -1;
-        AUTO(doc_free_auto) doc *text = doc_string(given);
-        AUTO(doc_free_auto) doc *clean = value_clean_one(g->part, text, NULL);
-        if (clean == NULL)
-            return run_fail(r, "invalid", "Invalid value for query parameter '%s': %s", name[i], given);
-        c->text = texts[i] = value_text(g->part, clean, &c->len);
-    }
-    return 0;
-}
-
 static int merge(struct run *r, struct effects *e)
 {
     struct merge g = {.r = r};
-    AUTO(free_ptr) char *lo = NULL, *hi = NULL;
     AUTO(free_ptr) size_t *on = g.on = xcalloc(r->s->on.count + 1, sizeof(*on));
     AUTO(free_ptr) bool *safe = g.safe = xcalloc(r->s->on.count + 1, sizeof(*safe));
     AUTO(free_ptr) int64_t *before = g.before = xcalloc(r->count + 1, sizeof(*before));
     AUTO(free_ptr) bool *matched = g.matched = xcalloc(r->count + 1, sizeof(*matched));
-    char *texts[2] = {NULL, NULL};
     for (size_t i = 0; i < r->s->on.count; i++)
         if ((on[i] = run_position(r, r->s->on.at[i])) == SIZE_MAX)
             return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->on.at[i]);
@@ -207,13 +171,12 @@ static int merge(struct run *r, struct effects *e)
     for (size_t i = 0; i < r->s->set.count; i++)
         if (run_position(r, r->s->set.at[i]) == SIZE_MAX)
             return run_fail(r, "invalidQuery", "Unrecognized name: %s at [1:1]", r->s->set.at[i]);
-    int rc = r->s->part_column ? read_range(&g, texts) : 0;
-    lo = texts[0];
-    hi = texts[1];
-    if (rc)
-        return rc;
-    index_source(&g);
-    rc = match(&g, e);
+    int rc = seen_range_open(r, &g.seen);
+    if (rc == 0) {
+        index_source(&g);
+        rc = match(&g, e);
+    }
+    seen_range_close(&g.seen);
     for (size_t i = 0; i < r->count && rc == 0; i++)
         if (!matched[i])
             rc = add(r, e, &r->rows[i]);
@@ -252,7 +215,9 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     e->incarnation = r.target->incarnation;
     e->mutations = r.target->mutations;
     int rc = write_target(&r, e);
-    if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
+    if (rc == 0 && s->parts != NULL)
+        rc = run_replaced_parts(&r, e);
+    else if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
         for (size_t i = 0; i < r.target->count; i++)
             effects_change(e, i, NULL);
     for (size_t i = 0; r.shards && i < s->shard_count; i++)

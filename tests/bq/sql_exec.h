@@ -51,6 +51,11 @@ int terms_compare(const struct run *, const struct cell *const *a, const struct 
 void src_terms(const struct run *, const struct src *, const struct cell **out);
 /* Adds a cell to the text of a key. */
 void key_add(struct buf *key, const struct cell *);
+/* The rows of the target that the statement's constant range lets be seen. Closed also when opening failed. */
+struct seen_range { const struct stmt *s; const struct field *field; size_t at; struct cell lo, hi; char *texts[2]; };
+int seen_range_open(struct run *, struct seen_range *);
+bool seen_range_has(const struct seen_range *, const struct row *);
+void seen_range_close(struct seen_range *);
 #define KEY_MAX (256 * 1024 * 1024) /* bytes */
 
 #endif

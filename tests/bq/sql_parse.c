@@ -1,4 +1,4 @@
-#include "tests/bq/internal.h"
+#include "tests/bq/sql_words.h"
 
 #include "common/bq/sql.h"
 
@@ -6,78 +6,6 @@
  * The statements the product emits, and no others: every word must be as written here, and what is captured (tables, columns, types, keys, order)
  * must agree wherever it is repeated. So a change of the product's SQL is a change here, made by somebody who has thought about its meaning.
  */
-
-struct parser { const char *p; struct stmt *s; };
-
-/* Whether this text stands here; then it is passed. */
-static bool is(struct parser *in, const char *text)
-{
-    size_t n = strlen(text);
-    if (strncmp(in->p, text, n) != 0)
-        return false;
-    in->p += n;
-    return true;
-}
-
-static bool is_fmt(struct parser *in, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static bool is_fmt(struct parser *in, const char *fmt, ...)
-{
-    char text[4096];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    return is(in, text);
-}
-
-static bool quoted(struct parser *in, const char **name, size_t *len)
-{
-    if (*in->p != '`')
-        return false;
-    const char *end = strchr(in->p + 1, '`');
-    if (end == NULL || end == in->p + 1)
-        return false;
-    *name = in->p + 1;
-    *len = (size_t)(end - *name);
-    in->p = end + 1;
-    return true;
-}
-
-static bool part(struct parser *in, char *out, size_t size)
-{
-    const char *name = NULL;
-    size_t len = 0;
-    if (!quoted(in, &name, &len) || len >= size)
-        return false;
-    memcpy(out, name, len);
-    out[len] = '\0';
-    return true;
-}
-
-static bool ref(struct parser *in, struct bq_ref *out)
-{
-    return part(in, out->project, sizeof(out->project)) && is(in, ".") && part(in, out->dataset, sizeof(out->dataset)) && is(in, ".") &&
-           part(in, out->table, sizeof(out->table));
-}
-
-static bool same_ref(struct parser *in, const struct bq_ref *want)
-{
-    struct bq_ref got;
-    return ref(in, &got) && bq_ref_equal(&got, want);
-}
-
-/* PREFIX`a`, PREFIX`b`: captured, to the last that looks so. */
-static bool column_list(struct parser *in, const char *prefix, struct names *out)
-{
-    const char *name = NULL;
-    size_t len = 0;
-    struct parser next = *in;
-    while (is(&next, out->count ? ", " : "") && is(&next, prefix) && quoted(&next, &name, &len)) {
-        names_add(out, name, len);
-        in->p = next.p;
-    }
-    return out->count > 0;
-}
 
 /* The same list as was captured before. */
 static bool columns_again(struct parser *in, const char *prefix)
@@ -96,7 +24,7 @@ static bool columns(struct parser *in, const char *prefix)
 }
 
 /* A type ends where its brackets are closed. */
-static bool nulls(struct parser *in)
+static bool column_nulls(struct parser *in)
 {
     struct names found = {0};
     bool good = true;
@@ -115,6 +43,11 @@ static bool nulls(struct parser *in)
     good = good && names_equal(&found, &in->s->types);
     names_free(&found);
     return good;
+}
+
+static bool nulls(struct parser *in)
+{
+    return (in->s->parts == NULL || is(in, "CAST(NULL AS STRING), ")) && column_nulls(in);
 }
 
 /* --- order ----------------------------------------------------------------------------------------------------------------------------------- */
@@ -247,6 +180,15 @@ static bool staged(struct parser *in)
            (s->folds || is(in, ",\n"));
 }
 
+/* The partitions that the rows come to, if whole ones are replaced; as far as the columns of the rows. */
+static bool parts(struct parser *in)
+{
+    if (!is(in, ",\n    bqfleet_parts AS (\n      SELECT DISTINCT "))
+        return is(in, "\n  SELECT ");
+    return part_id(in, "bqfleet_r") && is(in, " AS part\n      FROM bqfleet_rows AS bqfleet_r") &&
+           (in->s->keys.count == 0 || is(in, " WHERE bqfleet_r.bqfleet_rank = 1")) && is(in, "\n    )\n  SELECT CAST(NULL AS STRING) AS bqfleet_part, ");
+}
+
 static bool accepted(struct parser *in)
 {
     struct stmt *s = in->s;
@@ -262,7 +204,7 @@ static bool accepted(struct parser *in)
             return false;
     }
     return is(in, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)") &&
-           (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )\n  SELECT ") && columns(in, "bqfleet_r.") &&
+           (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )") && parts(in) && columns(in, "bqfleet_r.") &&
            is(in, "\n  FROM bqfleet_rows AS bqfleet_r") && (s->keys.count == 0 || is(in, " WHERE bqfleet_r.bqfleet_rank = 1")) && is(in, "\n");
 }
 
@@ -296,6 +238,11 @@ static bool fence(struct parser *in)
 static bool checks(struct parser *in)
 {
     const struct stmt *s = in->s;
+    if (s->parts != NULL &&
+        !(is(in, BRANCH "bqfleet_p.part, ") && column_nulls(in) && is(in, "\n  FROM bqfleet_parts AS bqfleet_p\n" BRANCH) && nulls(in) &&
+          is(in, "\n  FROM (SELECT COUNT(*) AS parts FROM bqfleet_parts) AS C\n  WHERE IF(C.parts <= 4000, FALSE, ERROR(CONCAT('bqfleet: the rows lie in ', "
+                 "CAST(C.parts AS STRING), ' partitions; one job may change 4000')))\n")))
+        return false;
     if (!is(in, BRANCH) || !nulls(in) || !is(in, LOAD_CHECK))
         return false;
     if (s->by_side &&
@@ -391,15 +338,22 @@ static bool update(struct parser *in)
     return is(in, "\n");
 }
 
+static bool replaced_parts(struct parser *in)
+{
+    return is(in, "bqfleet_s.bqfleet_part = ") && part_id(in, "bqfleet_t") && (!is(in, " AND ") || partitions(in)) &&
+           is(in, "\nWHEN MATCHED THEN\n  DELETE\n");
+}
+
 static bool merge(struct parser *in)
 {
     struct stmt *s = in->s;
     if (!ref(in, &s->target) || !is(in, " AS bqfleet_t\nUSING (\n") || !source(in) || !is(in, "\nON "))
         return false;
-    s->kind = is(in, "FALSE\nWHEN NOT MATCHED BY SOURCE THEN\n  DELETE\n") ? STMT_REPLACE : STMT_MERGE;
-    if (s->kind == STMT_MERGE && (!condition(in) || !update(in)))
+    bool replace = s->parts != NULL || is(in, "FALSE\nWHEN NOT MATCHED BY SOURCE THEN\n  DELETE\n");
+    s->kind = replace ? STMT_REPLACE : STMT_MERGE;
+    if (s->parts != NULL ? !replaced_parts(in) : !replace && (!condition(in) || !update(in)))
         return false;
-    return is(in, "WHEN NOT MATCHED THEN\n  INSERT (") && columns(in, "") && is(in, ")\n  VALUES (") && columns(in, "bqfleet_s.") && is(in, ")");
+    return is(in, s->parts != NULL ? "WHEN NOT MATCHED AND bqfleet_s.bqfleet_part IS NULL THEN\n  INSERT (" : "WHEN NOT MATCHED THEN\n  INSERT (") && columns(in, "") && is(in, ")\n  VALUES (") && columns(in, "bqfleet_s.") && is(in, ")");
 }
 
 /* After the columns of a shard that shards are folded into. */

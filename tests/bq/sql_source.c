@@ -147,6 +147,46 @@ static int side(struct run *r)
     return run_fail(r, "invalidQuery", "bqfleet: the side table lists %" PRId64 " loads and %" PRId64 " exclusions, not what was written", seen[0], seen[1]);
 }
 
+/* The range of the partition column: literally, so that a wrong one shows as a second row of a key, or one that stayed. */
+int seen_range_open(struct run *r, struct seen_range *g)
+{
+    static const char *const name[] = {"part_lo", "part_hi"};
+    *g = (struct seen_range){.s = r->s};
+    if (r->s->part_column == NULL)
+        return 0;
+    if (run_column(r, r->target, r->s->part_column, &g->at))
+        return -1;
+    g->field = &r->target->schema->fields[g->at];
+    for (int i = 0; i < 2 && r->s->part_range; i++) {
+        const char *given = NULL;
+        struct cell *c = i ? &g->hi : &g->lo;
+        if (run_param(r, name[i], g->field->type, &given))
+            return -1;
+        AUTO(doc_free_auto) doc *text = doc_string(given);
+        AUTO(doc_free_auto) doc *clean = value_clean_one(g->field, text, NULL);
+        if (clean == NULL)
+            return run_fail(r, "invalid", "Invalid value for query parameter '%s': %s", name[i], given);
+        c->text = g->texts[i] = value_text(g->field, clean, &c->len);
+    }
+    return 0;
+}
+
+bool seen_range_has(const struct seen_range *g, const struct row *row)
+{
+    if (g->field == NULL)
+        return true;
+    const struct cell *c = &row->cells[g->at];
+    if (c->text == NULL)
+        return g->s->part_null;
+    return g->s->part_range && value_compare(g->field, c, &g->lo) >= 0 && value_compare(g->field, c, &g->hi) <= 0;
+}
+
+void seen_range_close(struct seen_range *g)
+{
+    free(g->texts[0]);
+    free(g->texts[1]);
+}
+
 /* --- columns --------------------------------------------------------------------------------------------------------------------------------- */
 
 static void without_parameters(char *type)

@@ -39,6 +39,7 @@ void stmt_free(struct stmt *s)
     free(s->shards);
     free(s->ages);
     free(s->part_column);
+    free(s->parts);
     free(s->error);
     stmt_group_free(s->group);
     range_free(s->range);

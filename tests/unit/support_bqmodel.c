@@ -158,7 +158,7 @@ int insert_cut(struct world *w, const char *id, const struct cut *c)
         .order_count = c->order != NULL, .insert_only = &c->keep, .insert_only_count = c->keep != NULL, .shards = &shard, .shard_count = 1,
         .loads = loads ? c->loads : &one, .load_count = loads ? loads : 1, .exclusions = c->exclusions,
         .exclusion_count = filled(c->exclusions[0].load, c->exclusions[1].load, NULL), .side = c->side ? &side : NULL, .fence = c->fence,
-        .partition_column = c->part, .has_range = c->part != NULL && !c->no_range, .range_null = c->part_null, .null_keys = c->nulls, .range_lo = c->lo, .range_hi = c->hi,
+        .partition = c->partition, .partition_column = c->part, .has_range = c->part != NULL && !c->no_range, .range_null = c->part_null, .null_keys = c->nulls, .range_lo = c->lo, .range_hi = c->hi,
     };
     if (c->nothing)
         cut.load_count = 0;

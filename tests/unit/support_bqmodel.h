@@ -50,6 +50,7 @@ struct cut { /* what differs from a merge on k of load "l1" with one row in ds.s
     const char *part;
     int64_t lo, hi;
     bool part_null, no_range;
+    const struct partition *partition;
     enum null_keys nulls;
 };
 /* The statement as the product writes it, under this job id; the status of the insert. */

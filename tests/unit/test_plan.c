@@ -180,6 +180,43 @@ static void a_filter_is_no_trouble_where_it_can_be_given(void **state)
     assert_string_equal(appended->partition_column, "");
 }
 
+#define IN_TENS "\"rangePartitioning\":{\"field\":\"id\",\"range\":{\"start\":\"5\",\"end\":\"95\",\"interval\":\"10\"}},"
+#define PARTS HEAD "write: {table: d.t, mode: replace-partitions}\n"
+
+static void partitions_to_be_replaced_are_in_the_record(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    AUTO(record_free_auto) struct record *r = planned(PLAN(PARTS, false, {TABLE_GET, 200, TABLE("TABLE", FILTERED), NULL}));
+    assert_int_equal(r->partition.unit, PARTITION_DAY);
+    assert_string_equal(r->partition_column, "day");
+    AUTO(doc_free_auto) doc *d = record_to_doc(r);
+    AUTO(free_ptr) char *text = doc_text(d);
+    AUTO(record_free_auto) struct record *again = record_parse(text, strlen(text), &err);
+    assert_non_null(again);
+    assert_int_equal(again->partition.unit, PARTITION_DAY);
+    assert_int_equal(again->partition.type, FIELD_DATE);
+    AUTO(record_free_auto) struct record *created = planned(PLAN(
+        HEAD "write: {table: d.t, mode: replace-partitions, create: {fields: {n: INT64}, partition_by: {column: n, start: 5, end: 95, interval: 10}}}\n", true,
+        {TABLE_GET, NOT_FOUND}, {DATASET_GET, 200, "{\"location\":\"EU\"}", NULL}));
+    AUTO(doc_free_auto) doc *d2 = record_to_doc(created);
+    AUTO(free_ptr) char *text2 = doc_text(d2);
+    AUTO(record_free_auto) struct record *ranges = record_parse(text2, strlen(text2), &err);
+    assert_non_null(ranges);
+    assert_int_equal(ranges->partition.unit, PARTITION_RANGE);
+    assert_true(ranges->partition.start == 5 && ranges->partition.end == 95 && ranges->partition.interval == 10);
+}
+
+static void partitions_that_cannot_be_replaced_are_refused(void **state)
+{
+    (void)state;
+    refused(PLAN(PARTS, false, {TABLE_GET, 200, TABLE("TABLE", ""), NULL}), ERR_USAGE, ":4:27: write.mode: p.d.t has no partitions; mode: replace replaces all of it");
+    refused(PLAN(PARTS, false, {TABLE_GET, 200, TABLE("TABLE", "\"timePartitioning\":{\"type\":\"DAY\"},"), NULL}), ERR_USAGE,
+            ":4:27: write.mode: mode replace-partitions cannot write p.d.t: it is partitioned by ingestion time");
+    refused(PLAN(PARTS, false, {TABLE_GET, 200, TABLE("TABLE", IN_TENS), NULL}), ERR_USAGE,
+            ":4:27: write.mode: mode replace-partitions cannot write p.d.t: it is partitioned by a range of column Id (STRING)");
+}
+
 static void a_staging_dataset_must_be_there_and_where_the_target_is(void **state)
 {
     (void)state;
@@ -274,6 +311,8 @@ int main(void)
         cmocka_unit_test(a_dry_plan_creates_nothing),
         cmocka_unit_test(what_the_target_cannot_do_is_refused),
         cmocka_unit_test(a_filter_is_no_trouble_where_it_can_be_given),
+        cmocka_unit_test(partitions_to_be_replaced_are_in_the_record),
+        cmocka_unit_test(partitions_that_cannot_be_replaced_are_refused),
         cmocka_unit_test(a_staging_dataset_must_be_there_and_where_the_target_is),
         cmocka_unit_test(without_a_target_nothing_is_asked),
         cmocka_unit_test(the_statement_shown_reads_no_shard_in_its_dry_form),

@@ -170,7 +170,7 @@ static void what_cannot_go_together_is_refused(void **state)
         {"{table: t, keys: [k]}", ":4:16: write.table: "},
         {"{table: d.t, keys: [k, K]}", ":4:31: write.keys: \"K\" is given twice"},
         {"{table: d.t, keys: [\"a`b\"]}", ":4:28: write.keys: \"a`b\" is no name of a column"},
-        {"{table: d.t, mode: merg, keys: [k]}", ":4:27: mode: \"merg\" is not one of merge, append, replace, none; did you mean \"merge\"?"},
+        {"{table: d.t, mode: merg, keys: [k]}", ":4:27: mode: \"merg\" is not one of merge, append, replace, replace-partitions, none; did you mean \"merge\"?"},
         {"{table: d.t, mode: append, insert_only: [k]}", ":4:48: write.insert_only: only mode: merge"},
         {"{table: d.t, mode: append, null_keys: equal}", ":4:46: write.null_keys: says how NULL compares"},
         {"{table: d.t, keys: [k], null_keys: same}", ":4:43: null_keys: \"same\" is not one of refuse, equal, distinct"},
@@ -182,7 +182,7 @@ static void what_cannot_go_together_is_refused(void **state)
         {"{table: d.t, mode: replace, via: direct}", ":4:41: write.via: direct writes in many increments, and with mode: replace each would delete"},
         {"{table: d.t, keys: [k], via: direct, permits: 0}", ":4:54: write.permits: workers that write directly must take turns"},
         {"{table: d.t, keys: [k], via: worker-tables}", ":4:37: write.via: worker-tables is not available in this version"},
-        {"{table: d.t, mode: replace-partitions}", ":4:27: write.mode: replace-partitions is not available in this version"},
+        {"{table: d.t, mode: replace-partitions, via: direct}", ":4:52: write.via: direct writes in many increments, and with mode: replace-partitions each"},
         {"{table: d.t, keys: [k], max_bytes_billed: 10G}", ":4:50: max_bytes_billed: \"10G\" is not a size"},
         {"{table: d.t, keys: [k], labels: {A: b}}", ":4:41: write.labels: \"A\""},
         {"{table: d.t, keys: [k], labels: {a: [b]}}", ":4:44: write.labels.a"},
@@ -194,7 +194,9 @@ static void what_cannot_go_together_is_refused(void **state)
         refused(text, false, NULL, bad[i].complaint);
     }
     refused("batch: b\n" ITEMS JOB "write: {table: d.t, mode: replace}\nfinish: {every: 60s}\n", false, NULL,
-            ":5:17: finish.every: cannot be combined with write.mode: replace");
+            ":5:17: finish.every: cannot be combined with write.mode: replace,");
+    refused("batch: b\n" ITEMS JOB "write: {table: d.t, mode: replace-partitions}\nfinish: {every: 60s}\n", false, NULL,
+            ":5:17: finish.every: cannot be combined with write.mode: replace-partitions");
     refused("batch: b\n" ITEMS JOB "write: {table: d.t, keys: [k], via: direct}\nfinish: {every: 60s}\n", false, NULL,
             ":5:17: finish.every: with write.via: direct every worker writes as soon as it may");
     refused("batch: b\n" ITEMS JOB "write: {mode: none}\nfinish: {every: 60s}\n", false, NULL, ":5:17: finish.every: nothing is written");

@@ -48,6 +48,7 @@ struct kase { /* one statement: what differs from a merge on k of two loads in o
     int64_t lo, hi;
     enum null_keys nulls;
     bool part_null, no_range;
+    enum partition_unit unit;
 };
 
 static const struct bq_ref permits_ref = {"my-project", "shop", "permits"};
@@ -124,6 +125,16 @@ static const struct kase kases[] = {
     {"replace_keys_order", WRITE_REPLACE, .keys = "k", .order = "created_at", .shards = 2, .loads = 2},
     {"replace_fence", WRITE_REPLACE, .shards = 1, .loads = 1, .fence = true},
     {"replace_exotic", WRITE_REPLACE, "exotic", .shards = 1, .loads = 1},
+    {"replace_partitions_hour", WRITE_REPLACE_PARTITIONS, .shards = 1, .loads = 1, .partition = "k_ts", .unit = PARTITION_HOUR, .lo = 1, .hi = 2},
+    {"replace_partitions_day", WRITE_REPLACE_PARTITIONS, .keys = "k,k_int", .order = "score", .shards = 2, .loads = 2, .exclusions = true,
+     .partition = "k_date", .unit = PARTITION_DAY, .lo = 19000, .hi = 19999, .part_null = true},
+    {"replace_partitions_month", WRITE_REPLACE_PARTITIONS, .keys = "k_int", .shards = 1, .loads = 1, .partition = "k_datetime", .unit = PARTITION_MONTH, .lo = 1,
+     .hi = 2, .nulls = NULL_KEYS_DISTINCT},
+    {"replace_partitions_year", WRITE_REPLACE_PARTITIONS, .shards = 1, .loads = 1, .partition = "k_date", .unit = PARTITION_YEAR, .part_null = true,
+     .no_range = true},
+    {"replace_partitions_range", WRITE_REPLACE_PARTITIONS, .shards = 1, .loads = 1, .partition = "k_int", .unit = PARTITION_RANGE, .lo = 3, .hi = 42},
+    {"replace_partitions_everything", WRITE_REPLACE_PARTITIONS, .keys = "k,k_date", .order = "created_at,score", .shards = 3, .loads = 4, .exclusions = true,
+     .side = true, .fence = true, .partition = "k_int", .unit = PARTITION_RANGE, .lo = -5, .hi = 42, .part_null = true, .ages = true},
     {"replace_without_loads", WRITE_REPLACE, .shards = 0, .loads = 0},
     {"replace_without_loads_fence", WRITE_REPLACE, .shards = 0, .loads = 0, .fence = true},
 };
@@ -175,8 +186,12 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
     }
     char copies[3][256];
     const char *keys[8], *order[8], *keep[8];
+    struct partition partition = {.unit = PARTITION_NONE};
+    if (k->unit != PARTITION_NONE && partition_make(schema, k->unit == PARTITION_RANGE ? PART_RANGE : PART_TIME, k->partition, partition_unit_name(k->unit), 0, 100,
+                                                    10, &partition, err) != 0)
+        return -1;
     struct sql_cut cut = {
-        .target = &into, .schema = schema, .mode = k->mode, .keys = keys, .order_by = order, .insert_only = keep,
+        .target = &into, .schema = schema, .mode = k->mode, .partition = k->unit != PARTITION_NONE ? &partition : NULL, .keys = keys, .order_by = order, .insert_only = keep,
         .key_count = split(k->keys, copies[0], sizeof(copies[0]), keys),
         .order_count = split(k->order, copies[1], sizeof(copies[1]), order),
         .insert_only_count = split(k->keep, copies[2], sizeof(copies[2]), keep),
