@@ -26,6 +26,7 @@
 #define LIMIT_TRIES 8                     /* tries of one job before it is given up */
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
+#define LIMIT_SHARDS_PER_VIEW 500         /* in a view, whose readers' statements have other tables, too; beyond, they are compacted */
 #define LIMIT_ADOPTED 16                  /* held runs, one redriving the other, that one run can take over */
 #define EXPIRY_STAGING (INT64_C(7) * 24 * 3600 * 1000) /* milliseconds after which a staging table that nobody renews goes away */
 
@@ -81,6 +82,7 @@
 #define LIMIT_DOCUMENT (64 * 1024 * 1024) /* bytes of a JSON document */
 #define LIMIT_SPEC (4 * 1024 * 1024)      /* bytes of a YAML spec */
 #define LIMIT_SQL (1024 * 1024)           /* bytes of a statement: BigQuery's own limit */
+#define LIMIT_VIEW_SQL (256 * 1024)       /* bytes of a view's: likewise */
 #define LIMIT_PERMIT_SQL 4096             /* bytes of a permit's statement */
 
 /* Waits, in milliseconds */

@@ -2,6 +2,7 @@
 #define BQF_BQ_INTERNAL_H
 
 #include "common/bq/feed.h"
+#include "common/bq/gate.h"
 #include "common/bq/job.h"
 
 #include <sys/queue.h>
@@ -18,6 +19,7 @@ struct bq {
     struct metrics *metrics;
     char *base_url;  /* with a scheme, without a trailing slash */
     char *project;
+    struct gate *gate; /* the root's, which frees it */
     struct bq *root; /* NULL, or whose copy for another project this is: it is there for longer, and so has the requests that nobody waits for */
     int64_t usual_load_ms; /* of the root: what loads took of late; 0: none has ended yet */
     struct bq_calls calls; /* all of them: bq_free ends those whose owners forgot them (cancellations) */
@@ -38,6 +40,8 @@ void bq_call_redirect(struct bq_call *, const char *path, const char *query);
 
 /* "/projects/P/jobs/ID", escaped; suffix may be "". */
 void bq_job_path(const char *project, const char *job_id, const char *suffix, struct buf *out);
+/* "/projects/P/datasets/D/tables/T", escaped; without the last part when table is "". */
+void bq_table_path(const struct bq_ref *, const char *suffix, struct buf *out);
 /* "location=EU&" or nothing. */
 void bq_location_query(const char *location, struct buf *out);
 /* {"jobReference":..., "configuration":...} */

@@ -39,6 +39,8 @@ struct sql_cut {
     const char *partition_column; bool has_range, range_null; int64_t range_lo, range_hi;
     const struct partition *partition; /* replace-partitions: those of the target */
     const struct sql_fence *fence;     /* the permit that it runs under: it fails when that is lost; NULL: none */
+    /* A table of the target's columns whose rows are there, too, each ranking behind all others of its key where order_by does not decide; NULL: none. */
+    const struct bq_ref *base;
 };
 /*
  * One statement: MERGE (merge, replace, replace-partitions), or INSERT ... SELECT (append). It fails, never does nothing, unless every load has exactly its number of rows.
@@ -49,6 +51,10 @@ struct sql_cut {
  * job fail with reason "staging". With `side`, its contents are checked against loads and exclusions, which must be given as well.
  */
 int sql_consolidate(const struct sql_cut *, struct buf *sql, doc **params, struct error *);
+
+/* What a view shows: the rows of the base and of the loads that the side table lists by now, less the exclusions there; of each key, if there are any, one, which
+ * sql_consolidate() would keep. Its own loads, exclusions and target are not used. Without shards: the base as it is. 0, or -1 with ERR_USAGE (reason "sqlTooLong"). */
+int sql_view(const struct sql_cut *, struct buf *sql, struct error *);
 
 /* One statement that copies all rows of these loads, of the cut's shards, into another staging table: `target`, of the same columns, `schema` being those
  * without bookkeeping. It fails unless every load has exactly its rows. Nothing else of the cut is used. 0, or -1 with ERR_USAGE (reason "sqlTooLong"). */

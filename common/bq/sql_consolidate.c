@@ -16,20 +16,6 @@
 
 /* --- order_by ---------------------------------------------------------------------------------------------------------------------------- */
 
-/* What order_by compares. NaN is below every number and above NULL, in ranks and in comparisons alike, though SQL's own > says otherwise:
- * so a FLOAT64 column is two terms, whether it is a number and then which. */
-#define TERMS_MAX 2
-static size_t order_terms(const struct field *f, const char *side, char out[TERMS_MAX][1024])
-{
-    if (f->type != FIELD_FLOAT64) {
-        snprintf(out[0], sizeof(out[0]), "%s.`%s`", side, f->name);
-        return 1;
-    }
-    snprintf(out[0], sizeof(out[0]), "(NOT IS_NAN(%s.`%s`))", side, f->name);
-    snprintf(out[1], sizeof(out[1]), "IF(IS_NAN(%s.`%s`), NULL, %s.`%s`)", side, f->name, side, f->name);
-    return 2;
-}
-
 /* Where NULL keys are distinct, a row that has one is the only one of its key: it stands in its place in its load. Ranking such rows among each other,
  * all of them in one place, could also be more than a machine holds. */
 static void put_apart(struct sql_text *t)
@@ -61,8 +47,8 @@ static void put_rank(struct sql_text *t)
         put_apart(t);
     sql_put_text(t, " ORDER BY ");
     for (size_t i = 0; i < cut->order_count; i++) {
-        char term[TERMS_MAX][1024];
-        size_t n = order_terms(sql_column(cut, cut->order_by[i]), "bqfleet_r", term);
+        char term[SQL_TERMS_MAX][1024];
+        size_t n = sql_order_terms(sql_column(cut, cut->order_by[i]), "bqfleet_r", term);
         for (size_t k = 0; k < n; k++) {
             sql_put_text(t, term[k]);
             sql_put_text(t, " DESC NULLS LAST, ");
@@ -78,10 +64,10 @@ static void put_not_lower(struct sql_text *t)
     const struct sql_cut *cut = t->cut;
     size_t depth = 0;
     for (size_t i = 0; i < cut->order_count; i++) {
-        char ours[TERMS_MAX][1024], theirs[TERMS_MAX][1024];
+        char ours[SQL_TERMS_MAX][1024], theirs[SQL_TERMS_MAX][1024];
         const struct field *f = sql_column(cut, cut->order_by[i]);
-        size_t n = order_terms(f, "bqfleet_s", ours);
-        order_terms(f, "bqfleet_t", theirs);
+        size_t n = sql_order_terms(f, "bqfleet_s", ours);
+        sql_order_terms(f, "bqfleet_t", theirs);
         for (size_t k = 0; k < n; k++) {
             const char *s = ours[k], *o = theirs[k];
             char piece[8192];
@@ -116,6 +102,13 @@ static void put_staged(struct sql_text *t)
         sql_put_ref(t, &cut->shards[i]);
         sql_put_text(t, "\n");
     }
+    if (cut->base) {
+        sql_put_text(t, "      UNION ALL SELECT ");
+        sql_put_columns(t, "");
+        sql_put(t, ", -1 AS bqfleet_item, -1 AS bqfleet_row, '' AS bqfleet_load%s FROM ", cut->ages ? ", -1 AS bqfleet_age" : "");
+        sql_put_ref(t, cut->base);
+        sql_put_text(t, "\n");
+    }
     sql_put_text(t, "    ),\n");
     sql_put_found(t);
     sql_put_text(t, ",\n");
@@ -141,7 +134,9 @@ static void put_accepted(struct sql_text *t)
         }
         sql_put_text(t, " ON bqfleet_x.load = bqfleet_r.bqfleet_load AND bqfleet_x.item = bqfleet_r.bqfleet_item\n");
     }
-    sql_put_text(t, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)");
+    sql_put_text(t, cut->base ? "      WHERE (bqfleet_r.bqfleet_item < 0 OR " : "      WHERE ");
+    sql_put_text(t, "bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)");
+    sql_put_text(t, cut->base ? ")" : "");
     sql_put_text(t, cut->exclusion_count > 0 ? " AND bqfleet_x.load IS NULL\n    )" : "\n    )");
     sql_put_text(t, cut->mode == WRITE_REPLACE_PARTITIONS ? ",\n" : "\n");
 }
@@ -180,21 +175,13 @@ static void put_checks(struct sql_text *t)
     }
 }
 
-/* Which partitions are to be emptied, said by rows of the source that carry their id where the others have NULL. They are what the target's rows are
+/* Which partitions are to be emptied is said by rows of the source that carry their id where the others have NULL. They are what the target's rows are
  * joined with, so the list needs no statement of its own before this one, and is of just the rows that this one writes. */
-static void put_part_id(struct sql_text *t, const char *alias)
-{
-    struct buf id = BUF_INIT(4096);
-    partition_sql(t->cut->partition, alias, &id);
-    sql_put_text(t, id.data);
-    buf_free(&id);
-}
-
 static void put_parts(struct sql_text *t)
 {
     const struct sql_cut *cut = t->cut;
     sql_put_text(t, "    bqfleet_parts AS (\n      SELECT DISTINCT ");
-    put_part_id(t, "bqfleet_r");
+    sql_put_partition(t, "bqfleet_r");
     sql_put(t, " AS part\n      FROM bqfleet_rows AS bqfleet_r%s\n    )\n", cut->key_count > 0 ? " WHERE bqfleet_r.bqfleet_rank = 1" : "");
 }
 
@@ -222,7 +209,6 @@ static void put_source(struct sql_text *t)
     sql_put_text(t, t->cut->key_count > 0 ? "\n  FROM bqfleet_rows AS bqfleet_r WHERE bqfleet_r.bqfleet_rank = 1\n" : "\n  FROM bqfleet_rows AS bqfleet_r\n");
     if (parts)
         put_parts_branches(t);
-    put_checks(t);
 }
 
 /* --- the statements ---------------------------------------------------------------------------------------------------------------------- */
@@ -290,12 +276,13 @@ static void put_merge(struct sql_text *t)
     sql_put_ref(t, cut->target);
     sql_put_text(t, " AS bqfleet_t\nUSING (\n");
     put_source(t);
+    put_checks(t);
     sql_put_text(t, ") AS bqfleet_s\nON ");
     if (cut->mode == WRITE_REPLACE) {
         sql_put_text(t, "FALSE\nWHEN NOT MATCHED BY SOURCE THEN\n  DELETE\n");
     } else if (cut->mode == WRITE_REPLACE_PARTITIONS) {
         sql_put_text(t, "bqfleet_s.bqfleet_part = ");
-        put_part_id(t, "bqfleet_t");
+        sql_put_partition(t, "bqfleet_t");
         if (sql_pruned(cut))
             put_partitions(t);
         sql_put_text(t, "\nWHEN MATCHED THEN\n  DELETE\n");
@@ -323,6 +310,7 @@ static void put_insert(struct sql_text *t)
     sql_put_columns(t, "bqfleet_s.");
     sql_put_text(t, "\nFROM (\n");
     put_source(t);
+    put_checks(t);
     sql_put_text(t, ") AS bqfleet_s");
 }
 
@@ -374,4 +362,28 @@ int sql_consolidate(const struct sql_cut *cut, struct buf *sql, doc **params, st
     if (cut->fence && cut->fence->token)
         permits_fence_params(*params, &(struct permit_grant){.slot = cut->fence->slot, .token = cut->fence->token});
     return 0;
+}
+
+int sql_view(const struct sql_cut *cut, struct buf *sql, struct error *err)
+{
+    static const struct sql_exclusion some;
+    struct sql_cut shown = *cut;
+    shown.mode = WRITE_APPEND;
+    shown.exclusions = &some; /* there may be some in the side table by the time it is read */
+    shown.exclusion_count = 1;
+    struct sql_text t = {.sql = sql, .cut = &shown};
+    assert(cut->base && (cut->side || cut->shard_count == 0));
+    if (cut->shard_count > 0) {
+        put_source(&t);
+    } else {
+        sql_put_text(&t, "SELECT ");
+        sql_put_columns(&t, "");
+        sql_put_text(&t, "\nFROM ");
+        sql_put_ref(&t, cut->base);
+    }
+    if (!t.full && sql->len <= LIMIT_VIEW_SQL)
+        return 0;
+    error_set(err, ERR_USAGE, 0, "the view over %zu shards of %zu columns is longer than BigQuery's %d bytes", cut->shard_count, cut->schema->count, LIMIT_VIEW_SQL);
+    error_reason(err, "sqlTooLong");
+    return -1;
 }

@@ -3,7 +3,7 @@
 #include "common/base/limits.h"
 #include "common/bq/internal.h"
 
-static void table_path(const struct bq_ref *ref, const char *suffix, struct buf *out)
+void bq_table_path(const struct bq_ref *ref, const char *suffix, struct buf *out)
 {
     buf_xputs(out, "/projects/");
     http_escape(out, ref->project);
@@ -78,7 +78,7 @@ struct bq_call *bq_table_get(struct bq *bq, const struct bq_ref *ref, bq_table_c
     struct table_get *g = xcalloc(1, sizeof(*g));
     *g = (struct table_get){.ref = *ref, .cb = cb, .arg = arg};
     struct buf path = BUF_INIT(BQ_PATH_MAX);
-    table_path(ref, "", &path);
+    bq_table_path(ref, "", &path);
     struct bq_call *call = bq_send_owned(bq, &(struct bq_request){.method = "GET", .path = path.data}, got_table, g, &hooks);
     buf_free(&path);
     return call;
@@ -108,7 +108,7 @@ struct bq_call *bq_table_create(struct bq *bq, const struct bq_table_new *n, bq_
     struct bq_ref dataset = *n->ref;
     dataset.table[0] = '\0';
     struct buf path = BUF_INIT(BQ_PATH_MAX);
-    table_path(&dataset, "", &path);
+    bq_table_path(&dataset, "", &path);
     struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body}, cb, arg);
     buf_free(&path);
     return call;
@@ -118,7 +118,7 @@ struct bq_call *bq_table_expire(struct bq *bq, const struct bq_ref *ref, int64_t
 {
     AUTO(doc_free_auto) doc *body = doc_set_int_text(doc_object(), "expirationTime", expires_ms);
     struct buf path = BUF_INIT(BQ_PATH_MAX);
-    table_path(ref, "", &path);
+    bq_table_path(ref, "", &path);
     struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "PATCH", .path = path.data, .body = body}, cb, arg);
     buf_free(&path);
     return call;
@@ -127,7 +127,7 @@ struct bq_call *bq_table_expire(struct bq *bq, const struct bq_ref *ref, int64_t
 struct bq_call *bq_table_delete(struct bq *bq, const struct bq_ref *ref, bq_cb *cb, void *arg)
 {
     struct buf path = BUF_INIT(BQ_PATH_MAX);
-    table_path(ref, "", &path);
+    bq_table_path(ref, "", &path);
     struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "DELETE", .path = path.data, .absent_ok = true}, cb, arg);
     buf_free(&path);
     return call;
@@ -148,7 +148,7 @@ struct bq_call *bq_dataset_get(struct bq *bq, const char *project, const char *d
 struct bq_call *bq_table_rows(struct bq *bq, const struct bq_ref *ref, int64_t start, int64_t max, const char *page_token, bq_cb *cb, void *arg)
 {
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX * 4);
-    table_path(ref, "/data", &path);
+    bq_table_path(ref, "/data", &path);
     buf_xprintf(&query, "maxResults=%" PRId64 "&formatOptions.useInt64Timestamp=true&", max);
     if (page_token) {
         buf_xputs(&query, "pageToken=");
@@ -204,7 +204,7 @@ static bool list_page(struct bq_call *call, void *arg, const struct bq_answer *a
     if (*token == '\0')
         return false;
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX * 4);
-    table_path(&l->dataset, "", &path);
+    bq_table_path(&l->dataset, "", &path);
     list_query(token, &query);
     bq_call_redirect(call, path.data, query.data);
     buf_free(&path);
@@ -231,7 +231,7 @@ struct bq_call *bq_table_list(struct bq *bq, const char *project, const char *da
     l->cb = cb;
     l->arg = arg;
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX * 4);
-    table_path(&l->dataset, "", &path);
+    bq_table_path(&l->dataset, "", &path);
     list_query(NULL, &query);
     struct bq_call *call = bq_send_owned(bq, &(struct bq_request){.method = "GET", .path = path.data, .query = query.data}, list_end, l, &hooks);
     buf_free(&path);

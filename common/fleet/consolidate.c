@@ -3,6 +3,7 @@
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
+#include "common/fleet/cut_view.h"
 #include "common/fleet/foldshards.h"
 #include "common/fleet/side.h"
 
@@ -16,7 +17,7 @@
  *   6. A cannot do it at all (its text is too long, a staging table it folds is gone) and B, of another version, could: A gives up by a job under the cut's id,
  *      and what stands there counts for both.
  */
-enum step { STEP_WAIT, STEP_LOOK, STEP_FOLD, STEP_SIDE, STEP_PERMIT, STEP_JOB, STEP_PAUSE, STEP_SAY };
+enum step { STEP_WAIT, STEP_LOOK, STEP_VIEW, STEP_FOLD, STEP_SIDE, STEP_PERMIT, STEP_JOB, STEP_PAUSE, STEP_SAY };
 
 struct consolidate {
     struct world world;
@@ -30,6 +31,9 @@ struct consolidate {
     struct cut_text text;
     struct error impossible; /* it cannot be done: to be given up */
     bool folded, beside;     /* the tables that the statement reads are filled */
+    struct cut_view *view;   /* of a run in worker tables; NULL */
+    bool view_ready, compacted; /* for the job; the job is done, and the view is to show what it made */
+    size_t shards_at_once;
     struct foldshards *foldshards;
     struct side *side;
     struct permits *permits; /* NULL: it runs without */
@@ -108,6 +112,17 @@ static void give_back(struct consolidate *c, bool lost)
 
 static void run_job(struct consolidate *c);
 
+/* A job of a run in worker tables is done. Rows are counted as they were loaded: which of them replace others is seen by who reads the view. */
+static void show(struct consolidate *c)
+{
+    struct log_msg m = {.ok = true, .job = c->job_id, .inserted = c->text.rows, .rows = c->text.rows};
+    c->step = STEP_VIEW;
+    if (c->compacted)
+        cut_view_after(c->view);
+    else
+        say(c, &m);
+}
+
 static void on_job(void *arg, const struct bq_job_result *r)
 {
     struct consolidate *c = arg;
@@ -134,6 +149,11 @@ static void on_job(void *arg, const struct bq_job_result *r)
         say_failed(c, r->err->text);
         return;
     }
+    if (c->view != NULL) {
+        c->compacted = cut_view_compacts(c->view);
+        show(c);
+        return;
+    }
     log_line(LOG_DEBUG, &ctx, "cut %" PRId64 "%s%s is consolidated", c->cut, c->shard[0] ? " of shard " : "", c->shard);
     struct log_msg m = {.ok = true, .job = c->job_id, .inserted = r->inserted, .updated = r->updated, .deleted = r->deleted, .rows = c->text.rows};
     /* Where the answer has only a total. */
@@ -148,13 +168,14 @@ static void on_inserted(void *arg, const char *job_id)
 {
     struct consolidate *c = arg;
     snprintf(c->job_id, sizeof(c->job_id), "%s", job_id);
+    permit_at_work(c->use);
 }
 
 static size_t labels_of(const struct consolidate *c, struct bq_label *v, size_t max)
 {
     size_t n = 0;
     v[n++] = (struct bq_label){"bqfleet_run", c->record->run};
-    v[n++] = (struct bq_label){"bqfleet_kind", c->shard[0] ? "direct" : "cut"};
+    v[n++] = (struct bq_label){"bqfleet_kind", c->shard[0] ? "direct" : c->view && !cut_view_compacts(c->view) ? "list" : "cut"};
     v[n++] = (struct bq_label){"bqfleet_last", c->last ? "yes" : "no"};
     v[n++] = (struct bq_label){"bqfleet_meaning", c->meaning};
     const doc *own = doc_get(c->record->spec, "write.labels");
@@ -201,16 +222,20 @@ static void run_job(struct consolidate *c)
         return;
     struct bq_label labels[64];
     size_t label_count = labels_of(c, labels, ARRAY_LEN(labels));
-    bool gives_up = c->impossible.kind != ERR_NONE;
+    if (c->view != NULL && c->found) /* it is only read: what was to be said in it can no longer be told */
+        error_set(&c->impossible, ERR_FATAL, 0, "the view is beyond this cut, whose job is not there");
+    bool lists = c->view != NULL && !cut_view_compacts(c->view), gives_up = c->impossible.kind != ERR_NONE;
     AUTO(free_ptr) char *sql = gives_up ? NULL : xstrndup(c->text.sql.data, c->text.sql.len);
     doc *params = gives_up || c->text.params == NULL ? NULL : doc_copy(c->text.params);
     if (params != NULL && c->text.fenced)
         permits_fence_params(params, c->grant ? c->grant : &(struct permit_grant){.slot = -1, .token = "none"});
-    AUTO(doc_free_auto) doc *configuration = gives_up ? NULL : bq_query_config(sql, params, c->record->max_bytes_billed);
+    AUTO(doc_free_auto) doc *configuration = gives_up || lists ? NULL : bq_query_config(sql, params, c->record->max_bytes_billed);
     struct bq_job_spec spec = {.id_base = c->base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
                                .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
                                .on_inserted = on_inserted};
+    if (lists && !gives_up && cut_view_list(c->view, &spec, &c->impossible) != 0)
+        spec.give_up = &c->impossible;
     c->step = STEP_JOB;
     c->job = bq_job_start(c->world.bq, &spec, on_job, c);
 }
@@ -249,9 +274,46 @@ static void on_folded(void *arg, const struct error *err, bool decided)
     prepared(c, copy, decided, "the staging tables cannot be folded");
 }
 
+static void on_view(void *arg, enum cut_view_end how, const struct error *err)
+{
+    struct consolidate *c = arg;
+    struct error copy = err ? *err : ERROR_INIT;
+    if (how == CUT_VIEW_BUSY) {
+        snprintf(c->why, sizeof(c->why), "%.150s", copy.text);
+        c->step = STEP_PAUSE;
+        timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
+    } else if (how == CUT_VIEW_FAILED) {
+        if (for_good(&copy))
+            copy.kind = ERR_FATAL;
+        pause_after(c, &copy);
+    } else if (c->compacted) {
+        c->compacted = false;
+        show(c);
+    } else {
+        c->view_ready = true;
+        c->found = c->found || how == CUT_VIEW_PAST;
+        if (!c->found && cut_view_compacts(c->view)) {
+            const struct cut_of *of = cut_view_of(c->view);
+            cut_text_free(&c->text);
+            if (cut_text_make(of, c->shards_at_once, &c->text, &c->impossible) == 0 && c->text.beside)
+                c->side = side_new(&c->world, of, &c->text, on_side, c);
+        }
+        go_on(c);
+    }
+}
+
 /* What is not there yet, in its order. */
 static void go_on(struct consolidate *c)
 {
+    if (c->compacted) {
+        show(c);
+        return;
+    }
+    if (c->view != NULL && !c->view_ready && c->impossible.kind == ERR_NONE) {
+        c->step = STEP_VIEW;
+        cut_view_before(c->view);
+        return;
+    }
     if (c->impossible.kind == ERR_NONE && c->text.fold_count > 0 && !c->folded) {
         c->step = STEP_FOLD;
         c->foldshards = foldshards_start(&c->world, c->record, &c->text, on_folded, c);
@@ -318,12 +380,16 @@ static void turn(void *arg)
 /* Folding costs more than a look whether it is needed. */
 static void prepare(struct consolidate *c, const struct consolidate_options *o)
 {
-    int rc = cut_text_make(&o->of, o->shards_at_once ? o->shards_at_once : LIMIT_SHARDS_PER_QUERY, &c->text, &c->impossible);
+    c->shards_at_once = o->shards_at_once ? o->shards_at_once : LIMIT_SHARDS_PER_QUERY;
+    if (c->record->via == VIA_WORKER_TABLES)
+        c->view = cut_view_new(&c->world, &o->of, o->shards_at_once, on_view, c);
+    int rc = cut_text_make(c->view ? cut_view_of(c->view) : &o->of, c->shards_at_once, &c->text, &c->impossible);
     c->nothing = rc == 1;
     if (rc == 0 && c->text.beside)
         c->side = side_new(&c->world, &o->of, &c->text, on_side, c);
     bool waits = rc != 1 && o->wait_ms > 0;
-    c->step = waits ? STEP_WAIT : c->text.fold_count > 0 ? STEP_LOOK : STEP_JOB;
+    bool costly = c->text.fold_count > 0 || (c->view && cut_view_compacts(c->view));
+    c->step = waits ? STEP_WAIT : costly ? STEP_LOOK : STEP_JOB;
     timer_set(c->timer, waits ? o->wait_ms * US_PER_MS : 0);
 }
 
@@ -367,6 +433,7 @@ void consolidate_stop(struct consolidate *c, bool settled)
         permit_leave(c->use);
     foldshards_stop(c->foldshards);
     side_stop(c->side);
+    cut_view_free(c->view);
     bq_call_cancel(c->call);
     bq_job_stop(c->job, false);
     timer_free(c->timer);
@@ -388,6 +455,9 @@ const char *consolidate_state(const struct consolidate *c, char *out, size_t siz
         break;
     case STEP_LOOK:
         snprintf(out, size, "consolidation: another coordinator's job is running");
+        break;
+    case STEP_VIEW:
+        snprintf(out, size, "consolidation: changing the view");
         break;
     case STEP_FOLD:
         foldshards_state(c->foldshards, out, size);

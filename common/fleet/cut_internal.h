@@ -11,6 +11,7 @@ struct cut_gathered {
     struct bq_ref *shards; size_t shard_count;
     int *ages;                        /* of the shards */
     char (*names)[CUT_LOAD_SIZE];     /* of the loads */
+    int64_t rows;                     /* of the cut's own loads */
     bool placed;                      /* where all rows lie is known: */
     bool has_range, range_null; int64_t lo, hi;
 };

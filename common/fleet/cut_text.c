@@ -3,9 +3,15 @@
 struct cut_part cut_part(const struct cut_of *of, size_t i)
 {
     int age = (int)(of->adopted_count - i);
+    int64_t cut = of->cut - of->fold->cuts;
     if (i == 0)
-        return (struct cut_part){.record = of->record, .fold = of->fold, .cut = of->cut - of->fold->cuts, .age = age};
-    return (struct cut_part){.record = of->adopted[i - 1].record, .fold = of->adopted[i - 1].fold, .cut = LOAD_UNCUT, .age = age};
+        return (struct cut_part){.record = of->record, .fold = of->fold, .from = of->shown && of->shown->compacts ? of->shown->from : cut, .cut = cut, .age = age};
+    return (struct cut_part){.record = of->adopted[i - 1].record, .fold = of->adopted[i - 1].fold, .from = LOAD_UNCUT, .cut = LOAD_UNCUT, .age = age};
+}
+
+bool cut_part_has(const struct cut_part *p, const struct fold_load *l)
+{
+    return l->cut == p->cut || (l->cut >= p->from && l->cut < p->cut && p->fold->cuts[l->cut].state == CUT_DONE);
 }
 
 static const char *shard_of(const struct cut_of *of)
@@ -15,7 +21,9 @@ static const char *shard_of(const struct cut_of *of)
 
 void cut_job_base(char out[JOB_BASE_SIZE], const struct cut_of *of)
 {
-    if (of->cut->shard < 0)
+    if (of->shown && of->shown->ends)
+        job_base_end(out, of->record->run);
+    else if (of->cut->shard < 0)
         job_base_cut(out, of->record->run, of->cut->number);
     else
         job_base_shard_cut(out, of->record->run, shard_of(of), of->cut->number);
@@ -61,6 +69,7 @@ static void gather_load(struct cut_gathered *g, const struct cut_of *of, const s
     char *name = g->names[g->load_count];
     cut_load_name(name, of, part, l);
     g->ids[g->load_count] = l->id;
+    g->rows += l->cut == part->cut ? l->rows : 0;
     g->loads[g->load_count++] = (struct sql_load){.id = name, .rows = l->rows, .shard = shard};
     for (size_t x = 0; x < l->exclusion_count; x++)
         g->exclusions[g->exclusion_count++] = (struct sql_exclusion){.load = name, .item = f->exclusions[l->first_exclusion + x].item};
@@ -73,7 +82,7 @@ static void gather_part(struct cut_gathered *g, const struct cut_of *of, const s
     AUTO(free_ptr) int *place = xcalloc(f->shard_count + 1, sizeof(*place)); /* of a shard among those used, plus one */
     for (size_t i = 0; i < f->load_count; i++) {
         const struct fold_load *l = &f->loads[i];
-        if (l->cut != part->cut)
+        if (!cut_part_has(part, l))
             continue;
         if (place[l->shard] == 0) {
             record_shard_ref(part->record, f->shards[l->shard].incarnation, &g->shards[g->shard_count]);
@@ -161,6 +170,8 @@ static void digest(const struct cut_gathered *g, const struct cut_of *of, struct
     cut_digest_add(&d, "%s %" PRId64 " %s %s\n", r->run, of->cut->number, write_mode_name(r->mode), bq_ref_text(&r->target, target, sizeof(target)));
     if (of->cut->shard >= 0)
         cut_digest_add(&d, "shard %s\n", shard_of(of));
+    if (of->shown) /* the base is not in it: who finds the job may no longer be able to tell which one it was */
+        cut_digest_add(&d, "%s\n", !of->shown->compacts ? "listed" : of->shown->ends ? "compacted at the end" : "compacted");
     cut_digest_add(&d, "%s", schema);
     add_names(&d, "\nkeys", r->keys, r->key_count);
     if (r->null_keys != NULL_KEYS_REFUSE)
@@ -191,6 +202,11 @@ static int write_text(const struct cut_gathered *g, const struct cut_of *of, str
     struct bq_ref permits;
     record_permits_ref(r, &permits);
     struct sql_fence fence = {.permits = &permits};
+    if (of->shown) {
+        c.target = &of->shown->into;
+        c.base = &of->shown->base;
+        c.mode = WRITE_APPEND;
+    }
     c.fence = r->permits > 0 ? &fence : NULL;
     t->fenced = c.fence != NULL;
     buf_clear(&t->sql);
@@ -211,11 +227,10 @@ static void choose_side(const struct cut_gathered *g, const struct cut_of *of, s
 static int make(struct cut_gathered *g, const struct cut_of *of, size_t shards_at_once, struct cut_text *t, struct error *err)
 {
     const struct record *r = of->record;
-    for (size_t i = 0; i < g->load_count; i++)
-        t->rows += g->loads[i].rows;
+    t->rows = g->rows;
     bool empty = g->load_count == 0 && r->mode != WRITE_REPLACE;
     /* Whether a run of increments is whole is told by its last cut's job, to those who have nothing but BigQuery to ask. */
-    bool marks = empty && of->cut->last && of->cut->number > 0;
+    bool marks = empty && of->cut->last && of->cut->number > 0 && of->shown == NULL;
     if (r->mode == WRITE_NONE || (empty && !marks))
         return 1;
     digest(g, of, t);
@@ -223,6 +238,8 @@ static int make(struct cut_gathered *g, const struct cut_of *of, size_t shards_a
         sql_nothing(&t->sql);
         return 0;
     }
+    if (of->shown && (!of->shown->compacts || of->shown->base.table[0] == '\0'))
+        return 0;
     choose_side(g, of, t);
     int rc = -1;
     bool many = g->shard_count > shards_at_once;

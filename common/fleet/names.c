@@ -82,6 +82,11 @@ void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut)
     job_base(out, "cut", run, number);
 }
 
+void job_base_end(char out[JOB_BASE_SIZE], const char *run)
+{
+    job_base(out, "end", run, "view");
+}
+
 void job_base_shard_cut(char out[JOB_BASE_SIZE], const char *run, const char *incarnation, int64_t cut)
 {
     char rest[48];

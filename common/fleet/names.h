@@ -33,6 +33,7 @@ void job_base_load(char out[JOB_BASE_SIZE], const char *run, const char *load); 
 void job_base_query(char out[JOB_BASE_SIZE], const char *run, const char *load);  /* bqfleet_query_RUN_LOAD: its rows come by a SELECT */
 void job_base_range(char out[JOB_BASE_SIZE], const char *run, const char *load);  /* bqfleet_range_RUN_LOAD: where these rows lie */
 void job_base_cut(char out[JOB_BASE_SIZE], const char *run, int64_t cut);         /* bqfleet_cut_RUN_CUT */
+void job_base_end(char out[JOB_BASE_SIZE], const char *run);                      /* bqfleet_end_RUN_view: the release of its view */
 void job_base_shard_cut(char out[JOB_BASE_SIZE], const char *run, const char *incarnation, int64_t cut); /* bqfleet_direct_RUN_INCARNATION_CUT */
 void job_base_side(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part); /* bqfleet_side_RUN_CUT_PART */
 void job_base_fold(char out[JOB_BASE_SIZE], const char *run, int64_t cut, const char *part); /* bqfleet_fold_RUN_CUT_PART */

@@ -5,8 +5,8 @@
 #include "common/base/limits.h"
 
 /* A record has the lowest version whose readers would do with it what it says; 2: NULL keys that are not refused; 3: permits;
- * 4: rows that do not wait for the run's end; 5: whole partitions replaced. */
-enum { RECORD_VERSION = 5 };
+ * 4: rows that do not wait for the run's end; 5: whole partitions replaced; 6: rows shown by a view. */
+enum { RECORD_VERSION = 6 };
 static const char *const via_names[] = {"staging", "direct", "worker-tables"};
 
 static doc *names_to_doc(char *const *names, size_t count)
@@ -56,6 +56,8 @@ static doc *write_to_doc(const struct record *r)
     doc_set_str(w, "partition_column", r->partition_column);
     if (r->partition.unit != PARTITION_NONE)
         doc_set(w, "partition", partition_to_doc(&r->partition));
+    if (r->layout != NULL)
+        doc_set_str(doc_set(w, "layout", doc_ref(r->layout)), "base", r->base);
     return doc_set_int(w, "max_bytes_billed", r->max_bytes_billed);
 }
 
@@ -85,7 +87,7 @@ static doc *places_to_doc(const struct record *r)
 doc *record_to_doc(const struct record *r)
 {
     doc *d = doc_object();
-    doc_set_int(d, "version", r->mode == WRITE_REPLACE_PARTITIONS ? 5 : r->via != VIA_STAGING ? 4 : r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
+    doc_set_int(d, "version", r->via == VIA_WORKER_TABLES ? 6 : r->mode == WRITE_REPLACE_PARTITIONS ? 5 : r->via != VIA_STAGING ? 4 : r->permits > 0 ? 3 : r->null_keys != NULL_KEYS_REFUSE ? 2 : 1);
     doc_set_str(d, "run", r->run);
     doc_set_str(d, "batch", r->batch);
     doc_set_str(d, "nonce", r->nonce);
@@ -185,6 +187,9 @@ static int read_write(struct record *r, const doc *w, struct error *err)
     r->permits = (int)i64_min(i64_max(doc_int(w, "permits", 0), 0), PERMIT_SLOTS_MAX);
     r->disjoint = doc_bool(w, "disjoint", false);
     r->max_bytes_billed = doc_int(w, "max_bytes_billed", 0);
+    r->layout = doc_get(w, "layout") ? doc_copy(doc_get(w, "layout")) : NULL;
+    if (text(w, "base", r->base, sizeof(r->base), err) != 0)
+        return -1;
     r->keys = names(doc_get(w, "keys"), &r->key_count);
     r->order_by = names(doc_get(w, "order_by"), &r->order_count);
     r->insert_only = names(doc_get(w, "insert_only"), &r->insert_only_count);
@@ -247,6 +252,8 @@ struct record *record_parse(const char *bytes, size_t len, struct error *err)
         return NULL;
     struct record *r = xcalloc(1, sizeof(*r));
     if (read_record(r, d, err) != 0) {
+        if (err && err->kind == ERR_USAGE) /* it was not the user who wrote it */
+            err->kind = ERR_TASK;
         record_free(r);
         return NULL;
     }
@@ -267,6 +274,7 @@ void record_free(struct record *r)
     free(r->by);
     doc_free(r->params);
     doc_free(r->schema_doc);
+    doc_free(r->layout);
     schema_free(r->schema);
     free_names(r->keys);
     free_names(r->order_by);

@@ -37,6 +37,8 @@ struct record {
     char partition_column[304];    /* "" when the target has none that can prune */
     struct partition partition;    /* replace-partitions: the target's; else unit PARTITION_NONE */
     int64_t max_bytes_billed;      /* 0: none */
+    doc *layout;                   /* worker-tables: what bases have beside the schema, {"timePartitioning":...,"clustering":...} as tables.insert takes it; else NULL */
+    char base[64];                 /* and the view's base when the run was planned, for people */
     /* finish */
     int64_t every_ms;
     struct fold_config finish;

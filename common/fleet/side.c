@@ -17,34 +17,34 @@ struct side {
     void *arg;
 };
 
-static int add_row(struct side *s, const char *kind, const char *load, int64_t number)
+static int add_row(struct buf *rows, const char *kind, const char *load, int64_t number)
 {
-    return buf_printf(&s->rows, "{\"kind\":\"%s\",\"load\":\"%s\",\"number\":\"%" PRId64 "\"}\n", kind, load, number);
+    return buf_printf(rows, "{\"kind\":\"%s\",\"load\":\"%s\",\"number\":\"%" PRId64 "\"}\n", kind, load, number);
 }
 
-static int add_rows_of(struct side *s, const struct cut_of *of, const struct cut_part *part)
+static int add_rows_of(struct buf *rows, const struct cut_of *of, const struct cut_part *part)
 {
     const struct fold *f = part->fold;
     for (size_t i = 0; i < f->load_count; i++) {
         const struct fold_load *l = &f->loads[i];
         char name[CUT_LOAD_SIZE];
-        if (l->cut != part->cut)
+        if (!cut_part_has(part, l))
             continue;
         cut_load_name(name, of, part, l);
-        if (add_row(s, "load", name, l->rows) != 0)
+        if (add_row(rows, "load", name, l->rows) != 0)
             return -1;
         for (size_t x = 0; x < l->exclusion_count; x++)
-            if (add_row(s, "exclusion", name, f->exclusions[l->first_exclusion + x].item) != 0)
+            if (add_row(rows, "exclusion", name, f->exclusions[l->first_exclusion + x].item) != 0)
                 return -1;
     }
     return 0;
 }
 
-static int add_rows(struct side *s, const struct cut_of *of)
+int side_rows(const struct cut_of *of, struct buf *rows)
 {
     for (size_t k = 0; k <= of->adopted_count; k++) {
         struct cut_part part = cut_part(of, k);
-        if (add_rows_of(s, of, &part) != 0)
+        if (add_rows_of(rows, of, &part) != 0)
             return -1;
     }
     return 0;
@@ -79,7 +79,7 @@ static void on_table(void *arg, const struct bq_answer *a)
     load(s);
 }
 
-static void create(struct side *s)
+struct bq_call *side_table(const struct world *w, const struct record *r, const struct bq_ref *ref, int64_t expires_ms, bq_cb *cb, void *arg)
 {
     static const char *const columns[][2] = {{"kind", "STRING"}, {"load", "STRING"}, {"number", "INT64"}};
     doc *fields = doc_array();
@@ -87,10 +87,15 @@ static void create(struct side *s)
         doc_add(fields, doc_set_str(doc_set_str(doc_object(), "name", columns[i][0]), "type", columns[i][1]));
     AUTO(doc_free_auto) doc *schema = doc_set(doc_object(), "fields", fields);
     struct bq_label labels[STAGING_LABELS];
-    record_staging_labels(s->record, labels);
-    struct bq_table_new t = {.ref = &s->text->side, .schema = schema, .expires_ms = loop_wall_ms(s->world.loop) + EXPIRY_STAGING,
-                             .labels = labels, .label_count = STAGING_LABELS, .description = "Loads and exclusions of a bqfleet run's cut"};
-    s->call = bq_table_create(s->world.bq, &t, on_table, s);
+    record_staging_labels(r, labels);
+    struct bq_table_new t = {.ref = ref, .schema = schema, .expires_ms = expires_ms, .labels = labels, .label_count = STAGING_LABELS,
+                             .description = "Loads and exclusions of a bqfleet run"};
+    return bq_table_create(w->bq, &t, cb, arg);
+}
+
+static void create(struct side *s)
+{
+    s->call = side_table(&s->world, s->record, &s->text->side, loop_wall_ms(s->world.loop) + EXPIRY_STAGING, on_table, s);
 }
 
 static void too_many(void *arg)
@@ -106,7 +111,7 @@ struct side *side_new(const struct world *world, const struct cut_of *of, const 
     struct side *s = xcalloc(1, sizeof(*s));
     *s = (struct side){.world = *world, .record = of->record, .text = text, .rows = BUF_INIT(LIMIT_SIDE_BYTES), .cb = cb, .arg = arg};
     s->timer = timer_new(world->loop, too_many, s);
-    s->full = add_rows(s, of) != 0;
+    s->full = side_rows(of, &s->rows) != 0;
     sha256_hex(s->rows.data, s->rows.len, s->digest);
     s->digest[40] = '\0';
     return s;

@@ -11,6 +11,10 @@
 struct side;
 /* err as of bq_job_result; decided: for every coordinator. */
 typedef void side_cb(void *arg, const struct error *err, bool decided);
+/* The rows of a cut's list. -1: they do not fit. */
+int side_rows(const struct cut_of *, struct buf *);
+/* An empty one; expires_ms 0: never. */
+struct bq_call *side_table(const struct world *, const struct record *, const struct bq_ref *, int64_t expires_ms, bq_cb *, void *arg);
 /* Its rows, from the folds as they are now; side_write() puts them into the table. The text outlives it. */
 struct side *side_new(const struct world *, const struct cut_of *, const struct cut_text *, side_cb *, void *arg);
 void side_write(struct side *);
