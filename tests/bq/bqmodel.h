@@ -9,9 +9,8 @@
  * the statements the product emits, and a little of what a user may write (sql_select.h). It stands on a loop, real or virtual, and is reached in process (bqmodel_http) or on a socket
  * (bqmodel_serve). What it does not know, it refuses: a statement of another shape fails its job and is remembered. Loop thread only.
  *
- * A statement reads one snapshot when it begins to run and writes when it ends. Two that change or delete rows of one table conflict: the one that
- * ends later runs anew, three times at most. Those that only insert never conflict, as in BigQuery. (BigQuery decides by partition, the model by
- * table.)
+ * A statement reads one snapshot when it begins to run and writes when it ends. Two that change or delete rows of one partition conflict: the one that
+ * ends later runs anew, three times at most. Those that only insert never conflict, as in BigQuery.
  */
 struct bqmodel;
 
@@ -69,6 +68,11 @@ struct bqmodel_options {
     int dml_per_10s;       /* statements that write into one table: 25 */
     int updates_per_10s;   /* of one table, by loads and patches; DML counts and is not refused: 5, with partitions ten times as many */
     int loads_per_day;     /* into one table, failed ones too: 1,500 */
+    int project_loads_per_day; /* of all of a project's loads: 100,000 */
+    int inserts_per_day;   /* INSERTs into one table that begin at once: 1,500; those that come after them: */
+    int inserts_at_once, inserts_queued; /* 10 run, 100 wait, the next one fails at once */
+    int dml_outstanding;   /* statements of every kind on one table, pending and running; BigQuery has this one and does not say how many: 0 */
+    bool calendar_days;    /* a day of these limits ends at midnight in California, rather than 24 hours after each load or statement */
     int requests_most;     /* at once: 300 */
     int page_rows;         /* rows of one answer at most: 10,000 */
     bool endless_jobs;     /* jobTimeoutMs is not heeded, as by a busy service */
@@ -79,6 +83,9 @@ struct bqmodel_options {
     struct bqmodel_chaos chaos;
 };
 void bqmodel_documented_limits(struct bqmodel_options *);
+/* A quota of the project that is used up, from one time of the loop's clock to another: jobs.insert is refused by 403 quotaExceeded. The last call counts. */
+enum bqmodel_wall { BQMODEL_WALL_LOADS = 1, BQMODEL_WALL_QUERIES = 2, BQMODEL_WALL_JOBS = 3 };
+void bqmodel_wall(struct bqmodel *, enum bqmodel_wall, int64_t from_us, int64_t until_us);
 struct bqmodel *bqmodel_new(struct loop *, const struct bqmodel_options *); /* options may be NULL */
 void bqmodel_free(struct bqmodel *);
 
@@ -174,6 +181,7 @@ void bqmodel_clear_faults(struct bqmodel *);
 int bqmodel_chaos_doc(struct bqmodel *, const doc *, struct error *);
 
 /* Control endpoints of the socket: POST /control/table {"ref","schema":{"fields"},"rows"}, GET /control/rows?table=, POST /control/fault,
- * POST /control/clear-faults, POST /control/chaos (as bqmodel_chaos_doc takes it), GET /control/counters, POST /control/expire?table=. */
+ * POST /control/clear-faults, POST /control/chaos (as bqmodel_chaos_doc takes it),
+ * POST /control/wall {"of":"loads"|"queries"|"jobs","after_ms","for_ms"}, GET /control/counters, POST /control/expire?table=. */
 
 #endif

@@ -47,6 +47,8 @@ struct mtable {
     int64_t created_ms, modified_ms, expires_ms; /* wall clock; expires 0: never */
     uint64_t incarnation;    /* another one each time a table of that name is made */
     uint64_t mutations;      /* statements that changed or deleted rows */
+    uint64_t emptied_at;     /* of these, the last time it was emptied */
+    struct mutated *mutated; /* its partitions that ever were (conflict.c) */
     uint64_t version;        /* of anything: the etag */
 };
 struct mdataset { struct mdataset *next; char project[64], name[256]; };
@@ -122,15 +124,18 @@ struct effects {
     size_t *changed; struct row **into; size_t changed_count; /* rows by index, and what they become; NULL: deleted */
     struct row **added; size_t added_count;
     int64_t inserted, updated, deleted;
-    char *seen_token; int64_t seen_expires; size_t seen_row; /* UPDATE: its row in the snapshot */
+    struct row **old; struct names partitions; /* of what is changed: the rows in the snapshot, and where they lie */
     doc *result;                           /* SELECT: rows as getQueryResults gives them */
 };
 /* 0; -1 with an error whose reason is BigQuery's. */
 int stmt_run(struct bqmodel *, const struct stmt *, const doc *params, struct effects *, struct error *);
+void effects_remember(const struct mtable *, struct effects *);
+bool effects_serialize(const struct mtable *, const struct effects *);
+void effects_commit(struct mtable *, struct effects *);
 void effects_apply(struct mtable *, struct effects *); /* moves the rows */
+void mutated_free(struct mtable *);
 void effects_free(struct effects *);
 void effects_change(struct effects *, size_t index, struct row *into); /* into NULL: deleted */
-bool update_serializes(const struct mtable *, const struct effects *);
 
 /* --- jobs ------------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -145,6 +150,7 @@ struct mjob {
     enum job_state state;
     struct timer *timer;
     bool pended;                    /* its pending time is over: it waits for a place */
+    bool late_insert;               /* an INSERT that is not among the first of its day */
     struct bq_ref target;           /* what it writes; table "" when nothing */
     struct stmt *stmt;              /* queries */
     struct effects effects;
@@ -232,6 +238,12 @@ void check_no_violation(const struct bqmodel *); /* aborts */
 bool limit_dml(struct bqmodel *, const struct bq_ref *table, struct error *);
 bool limit_load(struct bqmodel *, const struct bq_ref *table, struct error *);
 bool limit_update(struct bqmodel *, const struct bq_ref *table, bool by_dml, struct error *);
+bool limit_project_loads(struct bqmodel *, const char *project, struct error *);
+/* Whether it is one of those that come after a day's first. */
+bool limit_insert(struct bqmodel *, const struct bq_ref *table);
+bool limit_wall(struct bqmodel *, bool load, struct error *);
+bool limit_outstanding(struct bqmodel *, struct error *); /* false, always */
+int64_t california_day(int64_t wall_ms); /* the number of the day there */
 bool limit_requests(struct exchange *); /* false: answered */
 void usage_free(struct bqmodel *);
 
@@ -305,6 +317,7 @@ struct bqmodel {
     struct rnd chaos_rnd;    /* of bqmodel_chaos_doc */
     struct bqmodel_fault chaos_fault; /* the last one; its texts are constants */
     struct peace *peace;
+    struct { int of; int64_t from_us, until_us; } wall;
     struct bqmodel_counters counters;
     int64_t requests_now;
     uint64_t next_id;

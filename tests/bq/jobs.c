@@ -60,6 +60,16 @@ static int64_t others(const struct mjob *j, bool running)
     return n;
 }
 
+/* That write into its table and are not done, itself among them. */
+static int64_t statements(const struct mjob *j)
+{
+    int64_t n = 0;
+    const struct mjob *o;
+    TAILQ_FOREACH(o, &j->model->active, active)
+        n += o->stmt && stmt_writes(o->stmt) && bq_ref_equal(&o->target, &j->target);
+    return n;
+}
+
 /* --- the end --------------------------------------------------------------------------------------------------------------------------------- */
 
 static void set_state(struct mjob *j, enum job_state to)
@@ -94,7 +104,8 @@ static void finish(struct mjob *j)
 static void run_statement(struct mjob *j)
 {
     effects_free(&j->effects);
-    stmt_run(j->model, j->stmt, doc_get(j->configuration, "query.queryParameters"), &j->effects, &j->outcome);
+    if (stmt_run(j->model, j->stmt, doc_get(j->configuration, "query.queryParameters"), &j->effects, &j->outcome) == 0 && stmt_writes(j->stmt))
+        effects_remember(model_table(j->model, &j->target), &j->effects);
 }
 
 /* Writes what the statement has computed; false: it begins anew. */
@@ -108,9 +119,8 @@ static bool commit(struct mjob *j)
         error_reason(&j->outcome, "notFound");
         return true;
     }
-    bool serial = j->stmt->kind == STMT_UPDATE ? update_serializes(t, e) : e->mutations == t->mutations;
-    if (e->changed_count == 0 || serial) {
-        effects_apply(t, e);
+    if (effects_serialize(t, e)) {
+        effects_commit(t, e);
         limit_update(j->model, &j->target, true, &j->outcome); /* counted only */
         t->modified_ms = loop_wall_ms(j->model->loop);
         return true;
@@ -145,6 +155,8 @@ static void ended(struct mjob *j)
 
 static bool may_start(const struct mjob *j)
 {
+    if (j->late_insert && others(j, true) >= j->model->o.inserts_at_once)
+        return false;
     return !mutates(j) || others(j, true) < j->model->o.mutating_at_once;
 }
 
@@ -183,8 +195,16 @@ static void on_timer(void *arg)
 static void may_insert(struct mjob *j)
 {
     const struct bqmodel_options *o = &j->model->o;
-    if (j->is_load ? !limit_load(j->model, &j->target, &j->outcome) : j->stmt && stmt_writes(j->stmt) && !limit_dml(j->model, &j->target, &j->outcome))
+    bool writes = j->stmt && stmt_writes(j->stmt);
+    if (j->is_load ? !limit_load(j->model, &j->target, &j->outcome) || !limit_project_loads(j->model, j->project, &j->outcome)
+                   : writes && !limit_dml(j->model, &j->target, &j->outcome))
         return;
+    j->late_insert = writes && !mutates(j) && limit_insert(j->model, &j->target);
+    if ((j->late_insert && others(j, false) >= o->inserts_at_once + o->inserts_queued) ||
+        (writes && o->dml_outstanding > 0 && statements(j) > o->dml_outstanding)) {
+        limit_outstanding(j->model, &j->outcome);
+        return;
+    }
     if (!mutates(j) || others(j, false) < o->mutating_at_once + o->mutating_queued)
         return;
     error_set(&j->outcome, ERR_TASK, 0,
@@ -288,7 +308,9 @@ static int check_insert(struct bqmodel *m, const char *project, const doc *body,
         m->counters.duplicates++;
         return refuse(err, 409, "duplicate", "Already Exists: Job %s:%s.%s", project, m->location, id);
     }
-    return check_labels(doc_get(body, "configuration.labels"), err);
+    if (check_labels(doc_get(body, "configuration.labels"), err))
+        return -1;
+    return limit_wall(m, load != NULL, err) ? 0 : -1;
 }
 
 static void read_target(struct mjob *j)

@@ -7,13 +7,14 @@
 
 #define TEN_S_MS INT64_C(10000)
 #define DAY_MS INT64_C(86400000)
+#define HOUR_MS INT64_C(3600000)
 #define PARTITIONED 10 /* times as many updates of a table with partitions */
 
 struct window { int64_t *at_ms; size_t count; };
 struct usage {
     UT_hash_handle hh;
     char *name;
-    struct window dml, updates, loads;
+    struct window dml, updates, loads, inserts;
 };
 
 void bqmodel_documented_limits(struct bqmodel_options *o)
@@ -21,14 +22,16 @@ void bqmodel_documented_limits(struct bqmodel_options *o)
     o->dml_per_10s = 25;
     o->updates_per_10s = 5;
     o->loads_per_day = 1500;
+    o->project_loads_per_day = 100000;
+    o->inserts_per_day = 1500;
+    o->inserts_at_once = 10;
+    o->inserts_queued = 100;
     o->requests_most = 300;
 }
 
-static struct usage *usage_of(struct bqmodel *m, const struct bq_ref *table)
+static struct usage *usage_of_name(struct bqmodel *m, const char *name)
 {
-    char name[640];
     struct usage *u = NULL;
-    bq_ref_text(table, name, sizeof(name));
     HASH_FIND_STR(m->usage, name, u);
     if (u == NULL) {
         u = xcalloc(1, sizeof(*u));
@@ -36,6 +39,12 @@ static struct usage *usage_of(struct bqmodel *m, const struct bq_ref *table)
         HASH_ADD_KEYPTR(hh, m->usage, u->name, strlen(u->name), u);
     }
     return u;
+}
+
+static struct usage *usage_of(struct bqmodel *m, const struct bq_ref *table)
+{
+    char name[640];
+    return usage_of_name(m, bq_ref_text(table, name, sizeof(name)));
 }
 
 void usage_free(struct bqmodel *m)
@@ -48,6 +57,7 @@ void usage_free(struct bqmodel *m)
         free(u->dml.at_ms);
         free(u->updates.at_ms);
         free(u->loads.at_ms);
+        free(u->inserts.at_ms);
         free(u);
     }
 }
@@ -69,6 +79,34 @@ static bool one_more(struct bqmodel *m, struct window *w, int64_t most, int64_t 
     return true;
 }
 
+static int64_t weekday(int64_t day) /* 0: Sunday */
+{
+    return ((day + 4) % 7 + 7) % 7;
+}
+
+/* Eight hours behind UTC, seven from the second Sunday of March to the first of November, at two o'clock there. */
+int64_t california_day(int64_t wall_ms)
+{
+    int64_t day = wall_ms / DAY_MS, year = 1970, first = 0;
+    for (int64_t length = 365; first + length <= day; length = 365 + (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0))) {
+        first += length;
+        year++;
+    }
+    int64_t leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    int64_t march = first + 59 + leap, november = first + 304 + leap;
+    int64_t begins = (march + (7 - weekday(march)) % 7 + 7) * DAY_MS + 10 * HOUR_MS, ends = (november + (7 - weekday(november)) % 7) * DAY_MS + 9 * HOUR_MS;
+    return (wall_ms - (wall_ms >= begins && wall_ms < ends ? 7 : 8) * HOUR_MS) / DAY_MS;
+}
+
+/* The same for a day. */
+static bool one_more_today(struct bqmodel *m, struct window *w, int64_t most)
+{
+    int64_t ahead_ms = loop_wall_ms(m->loop) - loop_now_ms(m->loop);
+    if (m->o.calendar_days && w->count > 0 && california_day(w->at_ms[w->count - 1] + ahead_ms) != california_day(loop_wall_ms(m->loop)))
+        w->count = 0;
+    return one_more(m, w, most, m->o.calendar_days ? 2 * DAY_MS : DAY_MS);
+}
+
 static bool refused(struct bqmodel *m, struct error *err, const char *reason, const char *text)
 {
     m->counters.limited++;
@@ -85,8 +123,40 @@ bool limit_dml(struct bqmodel *m, const struct bq_ref *table, struct error *err)
 
 bool limit_load(struct bqmodel *m, const struct bq_ref *table, struct error *err)
 {
-    return m->o.loads_per_day == 0 || one_more(m, &usage_of(m, table)->loads, m->o.loads_per_day, DAY_MS) ||
+    return m->o.loads_per_day == 0 || one_more_today(m, &usage_of(m, table)->loads, m->o.loads_per_day) ||
            refused(m, err, "quotaExceeded", "Quota exceeded: Your table exceeded quota for imports or query appends per table.");
+}
+
+bool limit_project_loads(struct bqmodel *m, const char *project, struct error *err)
+{
+    return m->o.project_loads_per_day == 0 || one_more_today(m, &usage_of_name(m, project)->loads, m->o.project_loads_per_day) ||
+           refused(m, err, "quotaExceeded", "Quota exceeded: Your project exceeded quota for imports per project.");
+}
+
+bool limit_insert(struct bqmodel *m, const struct bq_ref *table)
+{
+    return m->o.inserts_per_day > 0 && !one_more_today(m, &usage_of(m, table)->inserts, m->o.inserts_per_day);
+}
+
+bool limit_outstanding(struct bqmodel *m, struct error *err)
+{
+    return refused(m, err, "quotaExceeded", "Quota exceeded: Your table exceeded quota for total number of DML jobs writing to a table, pending + running.");
+}
+
+void bqmodel_wall(struct bqmodel *m, enum bqmodel_wall of, int64_t from_us, int64_t until_us)
+{
+    m->wall.of = (int)of;
+    m->wall.from_us = from_us;
+    m->wall.until_us = until_us;
+}
+
+bool limit_wall(struct bqmodel *m, bool load, struct error *err)
+{
+    int64_t now = loop_now_us(m->loop);
+    if ((m->wall.of & (load ? BQMODEL_WALL_LOADS : BQMODEL_WALL_QUERIES)) == 0 || now < m->wall.from_us || now >= m->wall.until_us)
+        return true;
+    return refused(m, err, "quotaExceeded", load ? "Quota exceeded: Your project exceeded quota for imports per project."
+                                                 : "Quota exceeded: Your project exceeded quota for free query bytes scanned.");
 }
 
 bool limit_update(struct bqmodel *m, const struct bq_ref *table, bool by_dml, struct error *err)

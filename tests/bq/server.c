@@ -133,6 +133,16 @@ static doc *counters_doc(const struct bqmodel *m)
     return doc_set(out, "jobs", jobs);
 }
 
+static void control_wall(struct exchange *x, const doc *d)
+{
+    struct bqmodel *m = x->model;
+    const char *of = doc_str(d, "of", "jobs");
+    int64_t from_us = loop_now_us(m->loop) + doc_int(d, "after_ms", 0) * US_PER_MS;
+    bqmodel_wall(m, strcmp(of, "loads") == 0 ? BQMODEL_WALL_LOADS : strcmp(of, "queries") == 0 ? BQMODEL_WALL_QUERIES : BQMODEL_WALL_JOBS, from_us,
+                 from_us + doc_int(d, "for_ms", 0) * US_PER_MS);
+    reply_doc(x, 200, doc_object());
+}
+
 static void named_table(struct exchange *x, const struct mrequest *r, bool expire)
 {
     char name[640];
@@ -171,6 +181,8 @@ bool control_handle(struct exchange *x, const struct mrequest *r)
     } else if (post && strcmp(what, "clear-faults") == 0) {
         bqmodel_clear_faults(x->model);
         reply_doc(x, 200, doc_object());
+    } else if (post && strcmp(what, "wall") == 0) {
+        control_wall(x, d);
     } else if (post && strcmp(what, "chaos") == 0) {
         if (bqmodel_chaos_doc(x->model, d, &err))
             reply_error(x, 400, "invalid", "%s", err.text);

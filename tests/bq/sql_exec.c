@@ -260,7 +260,8 @@ void effects_free(struct effects *e)
     free(e->changed);
     free(e->into);
     free(e->added);
-    free(e->seen_token);
+    free(e->old);
+    names_free(&e->partitions);
     doc_free(e->result);
     *e = (struct effects){0};
 }

@@ -110,25 +110,8 @@ int run_update(struct run *r, struct effects *e)
             at[c] = &row->cells[column[c]];
         if (number(at[SLOT]) != strtoll(u.slot, NULL, 10))
             continue;
-        e->seen_token = xstrdup(at[TOKEN]->text ? at[TOKEN]->text : "");
-        e->seen_expires = number(at[EXPIRES]);
-        e->seen_row = i;
         if (holds(kind, &u, at, now_us))
             effects_change(e, i, changed(r, kind, &u, row, column, now_us));
     }
     return 0;
-}
-
-/* Whether the row it changes is as it was in its snapshot. */
-bool update_serializes(const struct mtable *t, const struct effects *e)
-{
-    size_t token = 0, expires = 0;
-    if (e->seen_token == NULL)
-        return true;
-    for (size_t i = 0; i < t->schema->count; i++) {
-        token = strcmp(t->schema->fields[i].name, "token") == 0 ? i : token;
-        expires = strcmp(t->schema->fields[i].name, "expires") == 0 ? i : expires;
-    }
-    return e->seen_row < t->count && text_is(&t->rows[e->seen_row]->cells[token], e->seen_token) &&
-           number(&t->rows[e->seen_row]->cells[expires]) == e->seen_expires;
 }

@@ -39,7 +39,7 @@ void mtable_empty(struct mtable *t)
     for (size_t i = 0; i < t->count; i++)
         free(t->rows[i]);
     t->count = 0;
-    t->mutations++;
+    t->emptied_at = ++t->mutations;
     t->version++;
 }
 
@@ -47,6 +47,7 @@ static void table_free(struct mtable *t)
 {
     mtable_empty(t);
     free(t->rows);
+    mutated_free(t);
     schema_free(t->schema);
     doc_free(t->body);
     free(t);
