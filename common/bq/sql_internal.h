@@ -12,10 +12,14 @@ struct sql_text { /* the statement while it is written; adding never fails, `ful
 };
 void sql_put(struct sql_text *, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a phrase with at most a name or two in it */
 void sql_put_text(struct sql_text *, const char *);
+void sql_put_partition(struct sql_text *, const char *alias); /* the id of the row's partition */
 void sql_put_ref(struct sql_text *, const struct bq_ref *);
 void sql_put_columns(struct sql_text *, const char *prefix);
 void sql_put_column_nulls(struct sql_text *);
 void sql_put_nulls(struct sql_text *); /* one for each column of the source */
+/* What order_by compares of a row of `side`: one term, or two. */
+#define SQL_TERMS_MAX 2
+size_t sql_order_terms(const struct field *, const char *side, char out[SQL_TERMS_MAX][1024]);
 /* bqfleet_loads, from the parameters or the side table; bqfleet_found, from bqfleet_staged. */
 void sql_put_loads(struct sql_text *);
 void sql_put_found(struct sql_text *);

@@ -84,6 +84,27 @@ void sql_put_nulls(struct sql_text *t)
     sql_put_column_nulls(t);
 }
 
+void sql_put_partition(struct sql_text *t, const char *alias)
+{
+    struct buf id = BUF_INIT(4096);
+    partition_sql(t->cut->partition, alias, &id);
+    sql_put_text(t, id.data);
+    buf_free(&id);
+}
+
+/* What order_by compares. NaN is below every number and above NULL, in ranks and in comparisons alike, though SQL's own > says otherwise:
+ * so a FLOAT64 column is two terms, whether it is a number and then which. */
+size_t sql_order_terms(const struct field *f, const char *side, char out[SQL_TERMS_MAX][1024])
+{
+    if (f->type != FIELD_FLOAT64) {
+        snprintf(out[0], sizeof(out[0]), "%s.`%s`", side, f->name);
+        return 1;
+    }
+    snprintf(out[0], sizeof(out[0]), "(NOT IS_NAN(%s.`%s`))", side, f->name);
+    snprintf(out[1], sizeof(out[1]), "IF(IS_NAN(%s.`%s`), NULL, %s.`%s`)", side, f->name, side, f->name);
+    return 2;
+}
+
 /* --- parts of a source ------------------------------------------------------------------------------------------------------------------- */
 
 void sql_put_loads(struct sql_text *t)
