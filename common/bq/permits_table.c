@@ -14,7 +14,10 @@ static const char *cell(const doc *row, size_t column)
 /* Microseconds, as we ask for them; some servers give seconds with a fraction all the same. */
 static int64_t timestamp_us(const char *text)
 {
-    return strpbrk(text, ".eE") ? (int64_t)(strtod(text, NULL) * (double)US_PER_S + 0.5) : strtoll(text, NULL, 10);
+    if (!strpbrk(text, ".eE"))
+        return strtoll(text, NULL, 10);
+    double us = strtod(text, NULL) * (double)US_PER_S + 0.5;
+    return us > -9e18 && us < 9e18 ? (int64_t)us : 0; /* nonsense counts as released: the fence is BigQuery's own clock */
 }
 
 static void take_row(const doc *row, struct permit_rows *rows)

@@ -151,7 +151,7 @@ static int64_t kept_bytes(const struct bq_answer *a)
     const char *dash = strchr(range, '-');
     char *rest = NULL;
     int64_t last = dash ? strtoll(dash + 1, &rest, 10) : -1;
-    return dash == NULL || rest == dash + 1 || last < 0 ? -1 : last + 1;
+    return dash == NULL || rest == dash + 1 || last < 0 || last == INT64_MAX ? -1 : last + 1;
 }
 
 /* A 308: the server wants more. */
