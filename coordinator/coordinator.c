@@ -33,8 +33,7 @@ static struct bq *bq_for(struct coordinator *c, const struct record *r)
             return p->bq;
     struct project *p = xcalloc(1, sizeof(*p));
     memcpy(p->name, r->project, sizeof(p->name));
-    p->bq = bq_new(&(struct bq_options){.loop = c->world.loop, .http = c->o.http, .auth = c->o.auth, .rnd = c->world.rnd,
-                                        .metrics = c->world.metrics, .base_url = bq_base_url(own), .project = p->name});
+    p->bq = bq_new_for(own, p->name);
     p->next = c->projects;
     c->projects = p;
     return p->bq;

@@ -101,7 +101,10 @@ static void view(void *arg, struct progress_view *v)
     v->total = f->items >= 0 ? f->items : l->expected;
     v->in_flight = in_flight(l);
     v->cap = run_cap(f->parallel, l->record->parallel);
-    track_waits_for(l->track, v->waits_for, sizeof(v->waits_for));
+    if (l->setup.world.bq != NULL)
+        snprintf(v->waits_for, sizeof(v->waits_for), "%s", bq_waits_for(l->setup.world.bq));
+    if (v->waits_for[0] == '\0')
+        track_waits_for(l->track, v->waits_for, sizeof(v->waits_for));
     if (v->waits_for[0] == '\0')
         ask_workers(l, v->waits_for, sizeof(v->waits_for));
     if (v->waits_for[0] == '\0' && l->submit != NULL && f->phase == RUN_PUBLISHING) {

@@ -171,6 +171,7 @@ static int open_bigquery(struct setup *u, const struct command_env *env, const s
         .metrics = &u->metrics,
         .base_url = url,
         .project = project,
+        .requests = (int)s->requests,
     });
     char machine[128] = "", holder[160];
     gethostname(machine, sizeof(machine) - 1);

@@ -115,7 +115,7 @@ static int open_bq(struct start *st, const struct settings *s, const char *(*env
         project = auth_project(st->auth);
     /* Each run's record names the project of its jobs; this one is only for runs whose record does not. */
     st->world.bq = bq_new(&(struct bq_options){.loop = st->world.loop, .http = st->http, .auth = st->auth, .rnd = &st->rnd, .metrics = &st->metrics,
-                                               .base_url = url, .project = project ? project : ""});
+                                               .base_url = url, .project = project ? project : "", .requests = (int)s->requests});
     char holder[LIMIT_NAME + 16];
     snprintf(holder, sizeof(holder), "worker %s", st->name);
     st->world.permits = st->permits = permits_set_new(st->world.bq, &st->rnd, holder, s->lease_ms);

@@ -98,6 +98,8 @@ static const char *trouble(struct worker *w)
         return "to be stopped: it cannot go on";
     if (quarantine_waits_for(w->quarantine)[0])
         return quarantine_waits_for(w->quarantine);
+    if (w->w.bq != NULL && bq_waits_for(w->w.bq)[0])
+        return bq_waits_for(w->w.bq);
     struct run *run;
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->staging != NULL && staging_waits_for(run->staging)[0])

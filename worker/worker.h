@@ -38,7 +38,7 @@ struct worker_state {
     int64_t in_flight, waiting, unfinished;    /* items: with a handler; taken, without one yet; taken and not done */
     int64_t oldest_item, oldest_age_ms; char oldest_key[128];
     int64_t buffered, loads_running;
-    char waits_for[160];                       /* "", or e.g. "BigQuery: backend busy, next try in 4 s" */
+    char waits_for[320];                       /* "", or e.g. "BigQuery: backend busy, next try in 4 s" */
 };
 void worker_state(const struct worker *, struct worker_state *);
 

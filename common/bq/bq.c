@@ -1,5 +1,6 @@
 #include "common/bq/bq.h"
 
+#include "common/base/limits.h"
 #include "common/bq/internal.h"
 
 #include <strings.h>
@@ -19,7 +20,7 @@ static char *tidy_url(const char *url)
     return out;
 }
 
-struct bq *bq_new(const struct bq_options *o)
+static struct bq *make(const struct bq_options *o)
 {
     struct bq *bq = xcalloc(1, sizeof(*bq));
     bq->loop = o->loop;
@@ -33,11 +34,19 @@ struct bq *bq_new(const struct bq_options *o)
     return bq;
 }
 
+struct bq *bq_new(const struct bq_options *o)
+{
+    struct bq *bq = make(o);
+    bq->gate = gate_new(o->loop, o->rnd, o->requests > 0 ? o->requests : LIMIT_HTTP_REQUESTS);
+    return bq;
+}
+
 struct bq *bq_new_for(struct bq *bq, const char *project)
 {
-    struct bq *made = bq_new(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
+    struct bq *made = make(&(struct bq_options){.loop = bq->loop, .http = bq->http, .auth = bq->auth, .rnd = bq->rnd, .metrics = bq->metrics,
                                        .base_url = bq->base_url, .project = project});
     made->root = bq_root(bq);
+    made->gate = bq->gate;
     return made;
 }
 
@@ -47,6 +56,8 @@ void bq_free(struct bq *bq)
         return;
     while (!LIST_EMPTY(&bq->calls))
         bq_call_cancel(LIST_FIRST(&bq->calls));
+    if (bq->root == NULL)
+        gate_free(bq->gate);
     free(bq->base_url);
     free(bq->project);
     free(bq);
@@ -60,6 +71,11 @@ struct loop *bq_loop(struct bq *bq)
 const char *bq_project(struct bq *bq)
 {
     return bq->project;
+}
+
+const char *bq_waits_for(struct bq *bq)
+{
+    return gate_waits_for(bq->gate);
 }
 
 const char *bq_base_url(struct bq *bq)

@@ -18,6 +18,7 @@ struct bq_options {
     struct metrics *metrics;   /* may be NULL */
     const char *base_url;      /* "https://bigquery.googleapis.com", or BIGQUERY_EMULATOR_HOST (with or without a scheme) */
     const char *project;       /* jobs run and are billed here */
+    int requests;              /* at once, as the transport has it; 0: LIMIT_HTTP_REQUESTS */
 };
 struct bq *bq_new(const struct bq_options *);
 /* The same client, but its jobs run in another project: a worker serves runs of many. Freed on its own, before the first one. */
@@ -43,15 +44,21 @@ struct bq_request {
     bool once;               /* no repeat: the caller decides */
     bool absent_ok;          /* a 404 is an answer too: without a doc, err NULL */
     bool urgent;
+    bool again;              /* repeats one that failed (whoever sends with `once` repeats by itself) */
 };
 /* status 2xx (and 308): answer (may be NULL when empty), err NULL. Otherwise err, with the kind the service's own words give
  * (bq_classify), its status as code and its reason; status 0: no answer. maybe_executed as in http.h. */
-struct bq_answer { int status; const doc *doc; const struct error *err; bool maybe_executed; const struct http_response *http; };
+struct bq_answer {
+    int status; const doc *doc; const struct error *err; bool maybe_executed; const struct http_response *http;
+    const struct failure_row *failure; /* what decided about err, or NULL */
+};
 typedef void bq_cb(void *arg, const struct bq_answer *);
 /* Repeats ERR_RETRY with full jitter (1 s doubling to 32 s, 10 min in all), also when a reply was lost: only for requests that may be
  * repeated, as all of ours may (ids make them so). A 401 refreshes the credentials once. */
 struct bq_call *bq_send(struct bq *, const struct bq_request *, bq_cb *, void *arg);
 void bq_call_cancel(struct bq_call *); /* NULL allowed; no callback */
+/* "", or what all requests wait for, for people (gate.h). Valid until the next call. */
+const char *bq_waits_for(struct bq *);
 
 /* What the table of failures says of BigQuery's answer: HTTP status, reason and message give the kind. A pure function. from_job: the error comes
  * from a job's status.errorResult, where status is 0. The row that decided. */

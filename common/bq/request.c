@@ -5,8 +5,8 @@
 #include "common/bq/internal.h"
 
 /*
- * One request with its repeats: credentials, send, then by the answer: done; refreshed credentials (a 401, once); a wait and again
- * (ERR_RETRY); or the error. A call ends before its callback is made, so that the callback may end anything else.
+ * One request with its repeats: the gate that all pass, credentials, send, then by the answer: done; refreshed credentials (a 401, once); a wait and again
+ * (ERR_RETRY); or the error. A call ends before its callback is made, so that the callback may end anything else. It waits at the gate within its ten minutes.
  */
 
 static const struct retry_policy policy = {.base_ms = 1000, .cap_ms = 32000, .budget_ms = 600000};
@@ -14,6 +14,7 @@ static const struct retry_policy policy = {.base_ms = 1000, .cap_ms = 32000, .bu
 #define HEADERS_MAX 12
 struct bq_call {
     LIST_ENTRY(bq_call) link;
+    struct gate_pass pass;
     struct bq *bq;
     char *method, *url;
     char *text;                      /* the JSON body, or NULL */
@@ -54,6 +55,7 @@ void bq_call_cancel(struct bq_call *c)
     if (c == NULL)
         return;
     LIST_REMOVE(c, link);
+    gate_forget(c->bq->gate, &c->pass);
     timer_free(c->timer);
     c->timer = NULL;
     if (c->http)
@@ -90,13 +92,15 @@ static void failed(struct bq_call *c, struct bq_answer *a)
         end(c, a);
         return;
     }
+    if (gate_is_down(c->bq->gate) && a->err->retry_after_ms == 0) /* it is the gate that lets nobody hurry */
+        delay_ms = 0;
     log_debug("%s %s: %s; again in %" PRId64 " ms", c->method, c->url, a->err->text, delay_ms);
     metric_add(c->bq->metrics, METRIC_HTTP_RETRIES, 1);
     timer_set(c->timer, delay_ms * US_PER_MS);
 }
 
 /* The service's words for an error: the first entry of error.errors, and the message. */
-static void read_error(const struct http_response *r, const doc *body, struct error *err)
+static const struct failure_row *read_error(const struct http_response *r, const doc *body, struct error *err)
 {
     const doc *list = doc_get(body, "error.errors");
     const char *reason = doc_len(list) > 0 ? doc_str(doc_at(list, 0), "reason", "") : "";
@@ -108,10 +112,20 @@ static void read_error(const struct http_response *r, const doc *body, struct er
         snprintf(plain, sizeof(plain), "status %d: %.200s", r->status, r->body->data);
         message = plain;
     }
-    bq_classify(r->status, reason, message, false, err);
+    const struct failure_row *row = bq_classify(r->status, reason, message, false, err);
     const char *after = http_header(r, "Retry-After");
     if (after && *after >= '0' && *after <= '9' && err->kind == ERR_RETRY)
         err->retry_after_ms = strtol(after, NULL, 10) * 1000; /* seconds; the form with a date is not used by Google */
+    return row;
+}
+
+static enum gate_answer told(const struct http_response *r, const struct failure_row *row)
+{
+    if (r->status == 0)
+        return r->err->kind == ERR_RETRY ? GATE_SILENT : GATE_NOT_SENT;
+    if (row != NULL && row->crowded)
+        return GATE_CROWDED;
+    return r->status >= 500 && row != NULL && row->kind == ERR_RETRY ? GATE_SILENT : GATE_WELL;
 }
 
 static void answered(void *arg, struct http_response *r)
@@ -123,6 +137,7 @@ static void answered(void *arg, struct http_response *r)
     c->maybe_executed |= r->maybe_executed || r->status >= 500;
     if (r->status == 0) {
         metric_add(c->bq->metrics, METRIC_HTTP_FAILURES, 1);
+        gate_leave(c->bq->gate, &c->pass, told(r, NULL), r->err->text);
         a.err = r->err;
         failed(c, &a);
         return;
@@ -132,6 +147,9 @@ static void answered(void *arg, struct http_response *r)
     if (r->body && r->body->len > 0 && r->status != 308)
         body = doc_parse(r->body->data, r->body->len, "BigQuery's answer", &err);
     a.doc = body;
+    if (!good)
+        a.failure = read_error(r, body, &err);
+    gate_leave(c->bq->gate, &c->pass, told(r, a.failure), err.text);
     if (r->status == 401 && !c->refreshed) {
         c->refreshed = true;
         auth_refused(c->bq->auth, c->stamp);
@@ -141,7 +159,6 @@ static void answered(void *arg, struct http_response *r)
         a.err = NULL;
         end(c, &a);
     } else if (!good) {
-        read_error(r, body, &err);
         failed(c, &a);
     } else if (err.kind != ERR_NONE) { /* cut short, or not BigQuery's */
         err.kind = ERR_RETRY;
@@ -189,21 +206,47 @@ static void send_with(void *arg, const char *authorization, const struct error *
     c->http = http_send(c->bq->http, &r, answered, c);
 }
 
-static void attempt(struct bq_call *c)
+static void go(void *arg)
 {
+    struct bq_call *c = arg;
+    timer_stop(c->timer);
     c->asking = true;
     auth_header(c->bq->auth, send_with, c);
+}
+
+static void attempt(struct bq_call *c)
+{
+    if (gate_enter(c->bq->gate, &c->pass)) {
+        go(c);
+        return;
+    }
+    int64_t left_ms = policy.budget_ms - (loop_now_ms(c->bq->loop) - c->began_ms);
+    timer_set(c->timer, i64_max(left_ms, 0) * US_PER_MS);
+}
+
+/* It was not let through in all its time. */
+static void waited(struct bq_call *c)
+{
+    struct error err = ERROR_INIT;
+    error_set(&err, ERR_RETRY, 0, "BigQuery does not answer: %.900s", gate_trouble(c->bq->gate));
+    error_reason(&err, "timeout");
+    end(c, &(struct bq_answer){.err = &err});
 }
 
 static void on_timer(void *arg)
 {
     struct bq_call *c = arg;
+    if (c->pass.place == GATE_WAITING) {
+        waited(c);
+        return;
+    }
     if (c->no_credentials.kind == ERR_NONE) {
         attempt(c);
         return;
     }
     struct error err = c->no_credentials;
     c->no_credentials.kind = ERR_NONE;
+    gate_leave(c->bq->gate, &c->pass, GATE_NOT_SENT, NULL);
     failed(c, &(struct bq_answer){.err = &err});
 }
 
@@ -238,6 +281,7 @@ struct bq_call *bq_send_owned(struct bq *bq, const struct bq_request *r, bq_cb *
     c->once = r->once;
     c->urgent = r->urgent;
     c->absent_ok = r->absent_ok;
+    c->pass = (struct gate_pass){.go = go, .arg = c, .urgent = r->urgent, .failed = r->again};
     c->hooks = hooks;
     c->cb = cb;
     c->arg = arg;

@@ -223,7 +223,7 @@ static void answered(void *arg, const struct bq_answer *a)
         }
     } else if (u->step == UP_START && a->err == NULL) {
         const char *session = http_header(a->http, "Location");
-        if (session == NULL) { /* answered at once: by a server that takes the job without its data, which is none of ours */
+        if (session == NULL || *session == '\0') { /* answered at once: by a server that takes the job without its data, which is none of ours */
             struct error err = ERROR_INIT;
             error_set(&err, ERR_RETRY, a->status, "upload of %s: the answer names no session", u->job_id);
             wait_then(u, UP_START, &err);
@@ -329,7 +329,7 @@ static void send_put(struct bq_upload *u)
     total_text(u->feed && !last ? -1 : u->total, total, sizeof(total));
     snprintf(range, sizeof(range), "Content-Range: bytes %" PRId64 "-%" PRId64 "/%s", u->offset, u->offset + len - 1, total);
     const char *const headers[] = {range, "Content-Type: application/octet-stream", NULL};
-    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true, .again = u->failures > 0};
     u->call = bq_send(u->bq, &r, answered, u);
 }
 
@@ -340,7 +340,7 @@ static void send_status(struct bq_upload *u)
     total_text(u->feed && u->sent_to < u->total ? -1 : u->total, total, sizeof(total));
     snprintf(range, sizeof(range), "Content-Range: bytes */%s", total);
     const char *const headers[] = {range, NULL};
-    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true, .again = u->failures > 0};
     u->call = bq_send(u->bq, &r, answered, u);
 }
 
