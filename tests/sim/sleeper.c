@@ -27,7 +27,7 @@ bool sleeper_chance(struct sleeper *s, double p)
 
 int64_t sleeper_delay_us(struct sleeper *s)
 {
-    return (int64_t)rnd_below(s->rnd, 3000);
+    return (int64_t)rnd_below(s->rnd, (uint64_t)s->faults.delay_us);
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------------------------------------ */
@@ -81,7 +81,7 @@ static int64_t now_us(struct loop *l)
 
 static int64_t wall_us(struct loop *l)
 {
-    return loop_wall_us(of(l)->base);
+    return loop_wall_us(of(l)->base) + of(l)->skew_us;
 }
 
 static const struct loop_ops ops = {.now_us = now_us, .wall_us = wall_us, .timer_init = shade_init, .timer_arm = shade_arm, .timer_disarm = shade_disarm,
@@ -89,21 +89,35 @@ static const struct loop_ops ops = {.now_us = now_us, .wall_us = wall_us, .timer
 
 /* --- stopping and going on ------------------------------------------------------------------------------------------------------------------- */
 
-void sleeper_happen(struct sleeper *s, void (*fn)(void *), void *arg)
+static bool kept_from(const struct sleeper *s, unsigned way)
 {
-    if (!s->stopped) {
+    return !s->dead && (s->stopped || (s->cut & way) != 0);
+}
+
+void sleeper_happen(struct sleeper *s, unsigned way, void (*fn)(void *), void *arg)
+{
+    if (!kept_from(s, way)) {
         fn(arg);
         return;
     }
     struct happening *h = xcalloc(1, sizeof(*h));
-    *h = (struct happening){.fn = fn, .arg = arg};
+    *h = (struct happening){.fn = fn, .arg = arg, .way = way};
     TAILQ_INSERT_TAIL(&s->happened, h, link);
+}
+
+static struct happening *next_happened(struct sleeper *s)
+{
+    struct happening *h;
+    TAILQ_FOREACH(h, &s->happened, link)
+        if (!kept_from(s, h->way))
+            return h;
+    return NULL;
 }
 
 static void run_happened(struct sleeper *s)
 {
     struct happening *h;
-    while ((h = TAILQ_FIRST(&s->happened)) != NULL) {
+    while ((h = next_happened(s)) != NULL) {
         TAILQ_REMOVE(&s->happened, h, link);
         h->fn(h->arg);
         free(h);
@@ -170,9 +184,69 @@ bool sleeper_stopped(const struct sleeper *s)
     return s->stopped;
 }
 
+void sleeper_faults(struct sleeper *s, const struct sleeper_faults *f)
+{
+    s->faults = *f;
+}
+
 void sleeper_calm(struct sleeper *s)
 {
-    s->calm = true;
+    s->faults.lose_ack = s->faults.refuse_commit = 0;
+}
+
+void sleeper_skew(struct sleeper *s, int64_t us)
+{
+    s->skew_us = us;
+}
+
+void sleeper_observe(struct sleeper *s, const struct sleeper_observer *o, void *arg)
+{
+    s->observer = *o;
+    s->observer_arg = arg;
+}
+
+/* --- its network ----------------------------------------------------------------------------------------------------------------------------- */
+
+#define SESSION_US (45 * US_PER_S)
+
+static void on_session(void *arg)
+{
+    struct sleeper *s = arg;
+    if ((s->cut & CUT_BUS) != 0)
+        sleeper_group_stop(s);
+}
+
+static void on_rejoin(void *arg)
+{
+    sleeper_group_join(arg);
+}
+
+void sleeper_cut(struct sleeper *s, unsigned directions)
+{
+    unsigned was = s->cut;
+    if (s->dead)
+        return;
+    s->cut = directions;
+    if ((directions & CUT_BUS) != 0 && (was & CUT_BUS) == 0)
+        timer_set(s->session, SESSION_US);
+    else if ((directions & CUT_BUS) == 0)
+        timer_stop(s->session);
+    if (s->stopped)
+        return;
+    if ((directions & CUT_BUS_IN) != 0)
+        sleeper_bus_deaf(s);
+    sleeper_group_cut(s);
+    run_happened(s);
+    sleeper_bus_post(s);
+    sleeper_bus_follow(s);
+}
+
+void sleeper_expel(struct sleeper *s)
+{
+    if (s->stopped || s->dead)
+        return;
+    sleeper_group_stop(s);
+    timer_set(s->rejoin, US_PER_S + (int64_t)rnd_below(s->rnd, 9 * US_PER_S));
 }
 
 void sleeper_mute(struct sleeper *s, bool mute)
@@ -199,7 +273,10 @@ struct sleeper *sleeper_new(struct loop *base, struct bus *bus, struct http *htt
     s->rnd = rnd;
     LIST_INIT(&s->shades);
     TAILQ_INIT(&s->happened);
+    s->faults = (struct sleeper_faults){.lose_ack = 0.05, .delay_us = 3000};
     s->wake = timer_new(base, on_wake, s);
+    s->session = timer_new(base, on_session, s);
+    s->rejoin = timer_new(base, on_rejoin, s);
     sleeper_bus_init(s);
     sleeper_http_init(s);
     return s;
@@ -227,6 +304,8 @@ void sleeper_kill(struct sleeper *s)
     s->dead = true;
     run_happened(s);
     timer_stop(s->wake);
+    timer_stop(s->session);
+    timer_stop(s->rejoin);
     sleeper_bus_kill(s);
     sleeper_http_kill(s);
 }
@@ -235,6 +314,8 @@ void sleeper_free(struct sleeper *s)
 {
     assert(s->dead && s->outstanding == 0 && LIST_EMPTY(&s->shades) && LIST_EMPTY(&s->calls));
     timer_free(s->wake);
+    timer_free(s->session);
+    timer_free(s->rejoin);
     timer_free(s->post);
     free(s->loop.waiting.items);
     free(s);

@@ -24,7 +24,29 @@ void sleeper_kill(struct sleeper *);
 void sleeper_mute(struct sleeper *, bool mute);
 /* Acknowledgements are told even when it is dead, to what is left of it: a worker's messages are freed then. Before it is killed. */
 void sleeper_tells_the_dead(struct sleeper *);
-void sleeper_calm(struct sleeper *); /* no acknowledgement is told as lost any more */
+/* What goes wrong with it by chance, until it is calm. */
+struct sleeper_faults {
+    double lose_ack;        /* an acknowledgement is told as lost: 0.05 */
+    double refuse_commit;   /* a commit is refused, as in a rebalance: 0 */
+    int64_t delay_us;       /* of what is on its way out, at most: 3,000 */
+};
+void sleeper_faults(struct sleeper *, const struct sleeper_faults *);
+void sleeper_calm(struct sleeper *);
+/* Its wall clock is so far ahead of the world's, from now on. */
+void sleeper_skew(struct sleeper *, int64_t us);
+/* Its network, in each direction. What it asks of BigQuery ends in an error then, executed or not; what it publishes waits; a group whose session passes
+ * without a word of it goes on without it, and it learns that when it is back. */
+enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
+void sleeper_cut(struct sleeper *, unsigned directions);
+/* Its groups throw it out, as over a poll that came too late; it joins again some seconds later. */
+void sleeper_expel(struct sleeper *);
+/* Sees what leaves it, as the world has it: before the process knows. Any may be NULL. */
+struct sleeper_observer {
+    void (*acked)(void *arg, const struct bus_out *, int32_t partition, int64_t offset);
+    void (*committed)(void *arg, const char *topic, const struct bus_commit *);
+    void (*requested)(void *arg, const struct http_request *);
+};
+void sleeper_observe(struct sleeper *, const struct sleeper_observer *, void *arg);
 void sleeper_free(struct sleeper *); /* when everything that it asked for is answered: at the end */
 
 #endif

@@ -68,9 +68,11 @@ static void on_ack(void *arg, int32_t partition, int64_t offset, const struct er
     p->partition = partition;
     p->offset = offset;
     p->err = err ? *err : ERROR_INIT;
-    if (err == NULL && !p->s->calm && sleeper_chance(p->s, 0.05))
+    if (err == NULL && p->s->observer.acked)
+        p->s->observer.acked(p->s->observer_arg, &p->out, partition, offset);
+    if (err == NULL && p->s->faults.lose_ack > 0 && sleeper_chance(p->s, p->s->faults.lose_ack))
         error_set(&p->err, ERR_RETRY, 0, "its time was over; it may be in the log or not");
-    sleeper_happen(p->s, tell_ack, p);
+    sleeper_happen(p->s, CUT_BUS_IN, tell_ack, p);
 }
 
 static void hand_on(void *arg)
@@ -83,7 +85,7 @@ static void hand_on(void *arg)
 void sleeper_bus_post(struct sleeper *s)
 {
     struct parcel *p;
-    while (!s->mute && (p = TAILQ_FIRST(&s->parcels)) != NULL) {
+    while (!s->mute && (s->cut & CUT_BUS_OUT) == 0 && (p = TAILQ_FIRST(&s->parcels)) != NULL) {
         struct error err = ERROR_INIT;
         TAILQ_REMOVE(&s->parcels, p, link);
         int rc = bus_publish(s->outer_bus, &p->out, on_ack, p, &err);
@@ -163,103 +165,49 @@ static struct bus_follow *follow(struct bus *b, const char *topic, int32_t parti
     (void)err;
     *w = (struct watcher){.base = {b}, .topic = xstrdup(topic), .partition = partition, .next = from, .events = *events, .arg = arg};
     LIST_INSERT_HEAD(&of(b)->watchers, w, link);
-    begin(w);
+    if ((of(b)->cut & CUT_BUS) == 0)
+        begin(w);
     return &w->base;
 }
 
 static void follow_stop(struct bus_follow *f)
 {
     struct watcher *w = (struct watcher *)(void *)f;
-    bus_follow_stop(w->inner);
+    if (w->inner)
+        bus_follow_stop(w->inner);
     LIST_REMOVE(w, link);
     free(w->topic);
     free(w);
 }
 
-void sleeper_bus_stop(struct sleeper *s)
+void sleeper_bus_deaf(struct sleeper *s)
 {
     struct watcher *w;
     LIST_FOREACH(w, &s->watchers, link) {
-        bus_follow_stop(w->inner);
+        if (w->inner)
+            bus_follow_stop(w->inner);
         w->inner = NULL;
     }
+}
+
+void sleeper_bus_stop(struct sleeper *s)
+{
+    sleeper_bus_deaf(s);
     sleeper_group_stop(s);
 }
 
 void sleeper_bus_follow(struct sleeper *s)
 {
     struct watcher *w;
+    if ((s->cut & CUT_BUS) != 0)
+        return;
     LIST_FOREACH(w, &s->watchers, link)
         if (w->inner == NULL)
             begin(w);
     sleeper_group_join(s);
 }
 
-/* --- questions ------------------------------------------------------------------------------------------------------------------------------------ */
-
-struct question {
-    struct sleeper *s;
-    bus_marks_cb *marks;
-    bus_committed_cb *committed;
-    void *arg;
-    int64_t low, high;
-    int64_t *offsets; int32_t partitions;
-    struct error err;
-};
-
-static struct question *ask(struct bus *b, void *arg)
-{
-    struct question *q = xcalloc(1, sizeof(*q));
-    *q = (struct question){.s = of(b), .arg = arg};
-    q->s->outstanding++;
-    return q;
-}
-
-static void tell_question(void *arg)
-{
-    struct question *q = arg;
-    const struct error *err = q->err.kind == ERR_NONE ? NULL : &q->err;
-    if (!q->s->dead && q->marks)
-        q->marks(q->arg, q->low, q->high, err);
-    else if (!q->s->dead)
-        q->committed(q->arg, q->offsets, q->partitions, err);
-    free(q->offsets);
-    free(q);
-}
-
-static void on_marks(void *arg, int64_t low, int64_t high, const struct error *err)
-{
-    struct question *q = arg;
-    q->s->outstanding--;
-    q->low = low;
-    q->high = high;
-    q->err = err ? *err : ERROR_INIT;
-    sleeper_happen(q->s, tell_question, q);
-}
-
-static void watermarks(struct bus *b, const char *topic, int32_t partition, bus_marks_cb *cb, void *arg)
-{
-    struct question *q = ask(b, arg);
-    q->marks = cb;
-    bus_watermarks(q->s->outer_bus, topic, partition, on_marks, q);
-}
-
-static void on_committed(void *arg, const int64_t *offsets, int32_t partitions, const struct error *err)
-{
-    struct question *q = arg;
-    q->s->outstanding--;
-    q->offsets = offsets ? xmemdup(offsets, (size_t)partitions * sizeof(*offsets)) : NULL;
-    q->partitions = partitions;
-    q->err = err ? *err : ERROR_INIT;
-    sleeper_happen(q->s, tell_question, q);
-}
-
-static void committed(struct bus *b, const char *group, const char *topic, int32_t partitions, bus_committed_cb *cb, void *arg)
-{
-    struct question *q = ask(b, arg);
-    q->committed = cb;
-    bus_committed(q->s->outer_bus, group, topic, partitions, on_committed, q);
-}
+/* --- life ---------------------------------------------------------------------------------------------------------------------------------------- */
 
 static const char *describe(struct bus *b)
 {
@@ -268,9 +216,9 @@ static const char *describe(struct bus *b)
 
 void sleeper_bus_init(struct sleeper *s)
 {
-    static struct bus_ops ops = {.publish = publish, .on_space = on_space, .follow = follow, .follow_stop = follow_stop, .watermarks = watermarks,
-                                       .committed = committed, .describe = describe};
+    static struct bus_ops ops = {.publish = publish, .on_space = on_space, .follow = follow, .follow_stop = follow_stop, .describe = describe};
     sleeper_group_init(&ops);
+    sleeper_ask_init(&ops);
     s->bus.ops = &ops;
     TAILQ_INIT(&s->parcels);
     LIST_INIT(&s->watchers);

@@ -24,11 +24,22 @@ static struct sleeper *of(struct bus *b)
     return (struct sleeper *)(void *)((char *)b - offsetof(struct sleeper, bus));
 }
 
+static void stand_up(struct member *);
+
+/* It does not hear of a deal, and so has no part in it. */
+static bool left_behind(struct member *m)
+{
+    if ((m->s->cut & CUT_BUS) == 0)
+        return false;
+    stand_up(m);
+    return true;
+}
+
 static void on_assigned(void *arg, int32_t partition, int64_t committed, const char *metadata)
 {
     struct member *m = ((struct seat *)arg)->member;
     assert(partition < PARTITIONS_MAX);
-    if (m == NULL)
+    if (m == NULL || left_behind(m))
         return;
     m->held[partition] = true;
     m->events.assigned(m->arg, partition, committed, metadata);
@@ -37,7 +48,7 @@ static void on_assigned(void *arg, int32_t partition, int64_t committed, const c
 static void on_revoked(void *arg, int32_t partition, bool lost)
 {
     struct member *m = ((struct seat *)arg)->member;
-    if (m == NULL)
+    if (m == NULL || left_behind(m))
         return;
     m->held[partition] = false;
     m->events.revoked(m->arg, partition, lost);
@@ -69,6 +80,16 @@ static void sit(struct member *m)
         bus_group_pause(m->inner);
 }
 
+void sleeper_group_cut(struct sleeper *s)
+{
+    struct member *m;
+    LIST_FOREACH(m, &s->members, link)
+        if (m->inner != NULL && (m->paused || (s->cut & CUT_BUS_IN) != 0))
+            bus_group_pause(m->inner);
+        else if (m->inner != NULL)
+            bus_group_resume(m->inner);
+}
+
 static void on_stood_up(void *arg)
 {
     struct seat *seat = arg;
@@ -93,7 +114,8 @@ static struct bus_group *join(struct bus *b, const struct bus_group_config *conf
     *m = (struct member){.base = {b}, .s = of(b), .group = xstrdup(config->group), .topic = xstrdup(config->topic), .events = *events, .arg = arg};
     m->config = (struct bus_group_config){.group = m->group, .topic = m->topic, .session_ms = config->session_ms};
     LIST_INSERT_HEAD(&m->s->members, m, link);
-    sit(m);
+    if ((m->s->cut & CUT_BUS) == 0)
+        sit(m);
     return &m->base;
 }
 
@@ -103,7 +125,7 @@ static void set_paused(struct bus_group *g, bool paused)
     m->paused = paused;
     if (m->inner != NULL && paused)
         bus_group_pause(m->inner);
-    else if (m->inner != NULL)
+    else if (m->inner != NULL && (m->s->cut & CUT_BUS_IN) == 0)
         bus_group_resume(m->inner);
 }
 
@@ -124,6 +146,7 @@ static void tell(void *arg)
     struct reply *r = arg;
     if (!r->s->dead && r->cb)
         r->cb(r->arg, r->err.kind == ERR_NONE ? NULL : &r->err);
+    timer_free(r->timer);
     free(r);
 }
 
@@ -132,17 +155,32 @@ static void on_committed(void *arg, const struct error *err)
     struct reply *r = arg;
     r->s->outstanding--;
     r->err = err ? *err : ERROR_INIT;
-    sleeper_happen(r->s, tell, r);
+    sleeper_happen(r->s, CUT_BUS_IN, tell, r);
+}
+
+static void on_refused(void *arg)
+{
+    struct reply *r = arg;
+    struct error err;
+    error_set(&err, ERR_RETRY, 0, "the group is being dealt out anew");
+    on_committed(r, &err);
 }
 
 static void commit(struct bus_group *g, const struct bus_commit *commits, size_t count, bus_done_cb *cb, void *arg)
 {
     struct member *m = (struct member *)(void *)g;
-    if (m->inner == NULL) /* it runs what it was to do while it was stopped: nobody takes its commits */
-        return;
+    struct sleeper *s = m->s;
     struct reply *r = xcalloc(1, sizeof(*r));
-    *r = (struct reply){.s = m->s, .cb = cb, .arg = arg};
-    m->s->outstanding++;
+    *r = (struct reply){.s = s, .cb = cb, .arg = arg};
+    s->outstanding++;
+    /* Without its place in the group (it runs what it was to do while it was stopped), or in the middle of a deal: nobody takes its commits. */
+    if (m->inner == NULL || (s->cut & CUT_BUS_OUT) != 0 || (s->faults.refuse_commit > 0 && sleeper_chance(s, s->faults.refuse_commit))) {
+        r->timer = timer_new(s->base, on_refused, r);
+        timer_set(r->timer, (s->cut & CUT_BUS_OUT) != 0 ? 5 * US_PER_S : US_PER_MS);
+        return;
+    }
+    for (size_t i = 0; i < count && s->observer.committed; i++)
+        s->observer.committed(s->observer_arg, m->topic, &commits[i]);
     bus_group_commit(m->inner, commits, count, on_committed, r);
 }
 
@@ -199,7 +237,7 @@ void sleeper_group_join(struct sleeper *s)
 {
     struct member *m;
     LIST_FOREACH(m, &s->members, link) {
-        if (m->inner != NULL)
+        if (m->inner != NULL || s->stopped || (s->cut & CUT_BUS) != 0)
             continue;
         for (int32_t p = 0; p < PARTITIONS_MAX; p++) {
             if (m->held[p])

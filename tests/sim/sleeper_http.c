@@ -11,7 +11,8 @@ struct http_call {
     char *bytes;
     struct http_slice slice;
     char **headers; size_t header_count;
-    struct timer *leaves;
+    struct timer *leaves, *late;
+    bool executed;
     bool sent;                   /* the kernel has it: it leaves whatever becomes of the process */
     bool gone;                   /* it has left */
     bool forgotten;              /* nobody waits for its answer */
@@ -30,6 +31,7 @@ static void free_call(struct http_call *c)
 {
     LIST_REMOVE(c, link);
     timer_free(c->leaves);
+    timer_free(c->late);
     free((char *)(uintptr_t)c->request.method);
     free((char *)(uintptr_t)c->request.url);
     for (size_t i = 0; i < c->header_count; i++)
@@ -71,7 +73,33 @@ static void on_answer(void *arg, struct http_response *r)
         c->answer[c->answer_count++] = (struct http_header){xstrdup(r->headers[i].name), xstrdup(r->headers[i].value)};
     c->err = r->err ? *r->err : ERROR_INIT;
     c->maybe_executed = r->maybe_executed;
-    sleeper_happen(c->s, tell, c);
+    sleeper_happen(c->s, 0, tell, c);
+}
+
+/* The other side does not hear it, or its answer is not heard. */
+static void on_silence(void *arg)
+{
+    struct http_call *c = arg;
+    struct error err;
+    struct buf none = BUF_INIT(1);
+    error_set(&err, ERR_RETRY, 0, "%s %s: no answer in time", c->request.method, c->request.url);
+    on_answer(c, &(struct http_response){.body = &none, .err = &err, .maybe_executed = c->executed});
+}
+
+static void silence(struct http_call *c, bool executed)
+{
+    c->executed = executed;
+    c->late = c->late ? c->late : timer_new(c->s->base, on_silence, c);
+    timer_set(c->late, (int64_t)rnd_below(c->s->rnd, 30 * US_PER_S));
+}
+
+static void on_outer_answer(void *arg, struct http_response *r)
+{
+    struct http_call *c = arg;
+    if ((c->s->cut & CUT_HTTP_IN) != 0)
+        silence(c, true);
+    else
+        on_answer(c, r);
 }
 
 static void leave(void *arg)
@@ -81,7 +109,13 @@ static void leave(void *arg)
         return; /* when it goes on */
     c->gone = true;
     c->s->outstanding++;
-    http_send(c->s->outer_http, &c->request, on_answer, c);
+    if ((c->s->cut & CUT_HTTP_OUT) != 0) {
+        silence(c, false);
+        return;
+    }
+    if (c->s->observer.requested)
+        c->s->observer.requested(c->s->observer_arg, &c->request);
+    http_send(c->s->outer_http, &c->request, on_outer_answer, c);
 }
 
 static struct http_call *http_of_sleeper_send(struct http *h, const struct http_request *r, http_cb *cb, void *arg)

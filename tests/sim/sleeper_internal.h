@@ -12,6 +12,7 @@ struct happening {
     TAILQ_ENTRY(happening) link;
     void (*fn)(void *arg);
     void *arg;
+    unsigned way;   /* by which it comes: CUT_BUS_IN; 0: by none that can be cut */
 };
 
 struct shade;   /* of a timer */
@@ -29,30 +30,37 @@ struct sleeper {
     struct bus *outer_bus;
     struct http *outer_http;
     struct rnd *rnd;
-    bool stopped, dead, calm, tells_the_dead, mute;
+    bool stopped, dead, tells_the_dead, mute;
+    unsigned cut;
+    struct sleeper_faults faults;
+    struct sleeper_observer observer; void *observer_arg;
+    int64_t skew_us;
     int64_t outstanding;        /* callbacks that the outer ones still owe */
     LIST_HEAD(, shade) shades;
     struct happenings happened;
     LIST_HEAD(, http_call) calls;
     struct parcels parcels;     /* not yet handed on, in order */
-    struct timer *post, *wake;
+    struct timer *post, *wake, *session, *rejoin;
     LIST_HEAD(, watcher) watchers;
     LIST_HEAD(, member) members;
 };
 
 bool sleeper_chance(struct sleeper *, double);
-int64_t sleeper_delay_us(struct sleeper *); /* of things on their way out: 0 to 3 ms */
-/* Now, or when it goes on; never when it is dead. */
-void sleeper_happen(struct sleeper *, void (*fn)(void *), void *arg);
+int64_t sleeper_delay_us(struct sleeper *); /* of things on their way out */
+/* Now, or when it goes on and that way is open; to nobody when it is dead. */
+void sleeper_happen(struct sleeper *, unsigned way, void (*fn)(void *), void *arg);
 
 void sleeper_bus_init(struct sleeper *);
 void sleeper_bus_stop(struct sleeper *);
+void sleeper_bus_deaf(struct sleeper *);
 void sleeper_bus_follow(struct sleeper *);
 void sleeper_bus_post(struct sleeper *);
 void sleeper_bus_kill(struct sleeper *);
+void sleeper_ask_init(struct bus_ops *);
 void sleeper_group_init(struct bus_ops *);
 void sleeper_group_stop(struct sleeper *);
 void sleeper_group_join(struct sleeper *);
+void sleeper_group_cut(struct sleeper *);
 void sleeper_http_init(struct sleeper *);
 void sleeper_http_leave(struct sleeper *);
 void sleeper_http_kill(struct sleeper *);

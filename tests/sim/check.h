@@ -1,0 +1,81 @@
+#ifndef BQF_TESTS_SIM_CHECK_H
+#define BQF_TESTS_SIM_CHECK_H
+
+#include <uthash.h>
+
+#include "common/fleet/logmsg.h"
+#include "tests/sim/sim.h"
+
+/*
+ * What must be true, from outside. The checker sees every message at the moment the bus has it, every commit and every request as it leaves its process, the model's
+ * jobs and tables; it folds the logs by rules written here a second time, and shares no more with the product than the formats.
+ *
+ *   1  every item of a written run is in the target once, or superseded there, or failed within tolerance; of other runs nothing beyond their increments
+ *   2  no committed offset, nor any bit of the metadata, passes an item that is not done while its run is open
+ *   3  a cut has one effect; one that is void or failed has none
+ *   4  never more guarded statements at once on a table than there are permits
+ *   5  after the last fault every run ends within its time
+ *   6  a worker holds no more rows than its buffer and a stated slack
+ *   7  a job's id is used for one purpose
+ *   8  BigQuery was asked nothing that it does not know
+ */
+enum { INV_ROWS = 1, INV_COMMIT, INV_EFFECT, INV_PERMITS, INV_PROGRESS, INV_MEMORY, INV_JOB_ID, INV_SERVICE, INV_CRASH, INV_COUNT };
+
+enum { OWNER_NONE = -1, OWNER_EMPTY = -2, OWNER_FAILED = -3 };
+enum ledger_phase { PHASE_PUBLISHING, PHASE_WORKING, PHASE_HELD, PHASE_ENDED };
+enum ledger_cut { LCUT_OPEN, LCUT_DONE, LCUT_FAILED, LCUT_VOID };
+
+struct lload { char id[LOAD_ID_LEN + 1], shard[INCARNATION_LEN + 1]; int64_t cut; struct item_range *ranges; size_t range_count; int64_t rows, fresh; UT_hash_handle hh; };
+struct lcut { char shard[INCARNATION_LEN + 1]; int64_t number, loads; bool last; enum ledger_cut state; int64_t inserted, updated, deleted; };
+
+/* A run as its log tells it. */
+struct ledger {
+    int32_t index;
+    struct record *record;
+    const struct batch_plan *batch;
+    bool withdrawn, end_told, paused;
+    int64_t told_exit;
+    enum ledger_phase phase;
+    enum log_type ended_by;    /* LOGM_SEAL: complete */
+    bool failed_end;           /* a cut of it failed */
+    int64_t *owner, owners;    /* of an item: the load's index, or OWNER_ */
+    int64_t *numbers, number_cap; /* of an item: that of its key; -1 */
+    int64_t items, done, failed, heard, run_cuts;
+    struct lload **loads, *by_id; size_t load_count, load_cap;
+    struct lcut *cuts; size_t cut_count, cut_cap;
+    char adopted_by[LIMIT_NAME];
+    int64_t *seen, *seen_rows; /* at the end: of an item, the attempt in the target plus one, and its rows there */
+    struct ledger *next;       /* of all, by index */
+    UT_hash_handle hh;
+};
+
+struct work { int32_t run; int64_t item; }; /* a message of the work topic */
+struct work_log { struct work *v; int64_t count, cap, passed; };
+struct purpose { char *id; uint64_t digest; bool gives_up; UT_hash_handle hh; };
+
+struct check {
+    struct sim *sim;
+    struct ledger *ledgers, *last, *by_run;
+    int32_t run_count;
+    struct work_log work[SIM_PARTITIONS];
+    struct purpose *purposes;
+    int64_t commits;
+};
+
+void check_open(struct sim *);
+void check_close(struct sim *);
+void check_observe(struct proc *, struct sleeper *); /* what leaves that process */
+struct ledger *check_run(struct check *, const char *run, size_t len);
+struct ledger *check_run_at(struct check *, int32_t index);
+/* Every run has ended and is settled; else *what says one that has not. */
+bool check_settled(const struct check *, char *what, size_t size);
+static inline bool ledger_open(const struct ledger *l) { return !l->withdrawn && l->phase != PHASE_ENDED; }
+bool ledger_settled(const struct ledger *);
+void check_tick(struct sim *);  /* now and then */
+void check_end(struct sim *);   /* at the end: tables, effects, permits */
+
+/* check_log.c */
+void ledger_apply(struct check *, struct ledger *, const struct log_msg *, int64_t offset);
+void ledger_free(struct ledger *);
+
+#endif
