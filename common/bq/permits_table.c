@@ -65,6 +65,7 @@ int permits_rows(const struct bq_answer *a, struct permit_rows *rows, struct err
  * The table is made by tables.insert, whose 409 says that somebody else did. Each row is made by a load job whose id says of which slot of which
  * table (its time of creation tells it from one that was dropped), so that it is made once, however many processes do it at once.
  */
+#define ROW_TRIES 1000 /* without the row nobody ever gets a permit, and its job has no other id: it is tried as long as that may help */
 struct permits_make {
     struct bq *bq;
     struct bq_ref table;
@@ -151,7 +152,7 @@ static void fill(struct permits_make *m)
     m->configuration = bq_load_config(&m->table);
     struct bq_label label = {"bqfleet_kind", "permit"};
     struct bq_job_spec spec = {.id_base = base, .location = m->location[0] ? m->location : NULL, .configuration = m->configuration, .labels = &label,
-                               .label_count = 1, .digest = digest, .media = &m->slice, .media_count = 1};
+                               .label_count = 1, .digest = digest, .media = &m->slice, .media_count = 1, .max_tries = ROW_TRIES};
     m->job = bq_job_start(m->bq, &spec, on_filled, m);
 }
 
