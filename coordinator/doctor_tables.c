@@ -172,7 +172,7 @@ static enum verdict say_permits(struct doctor *d, const struct permit_rows *rows
         bool over = row->expires_us / US_PER_MS <= now_ms;
         expired |= over;
         units_show_time(row->expires_us / US_PER_MS, until, sizeof(until));
-        buf_xprintf(&held, "; %d %s by %s, %s %s", row->slot, over ? "was held" : "held", row->holder, over ? "whose lease ran out at" : "until", until);
+        buf_xprintf(&held, "; %d %s by %s, %s %s", row->slot, over ? "was held" : "held", row->closing ? "its last job" : row->holder, over ? "whose lease ran out at" : "until", until);
     }
     if (expired)
         doctor_advise(d, "whoever wants a permit that ran out takes it, once its job is over; nothing is to be done (`bqfleet permits list` shows them)");

@@ -8,6 +8,7 @@
 #define TROUBLE_AGAIN_MS 60000 /* after this process's own trouble */
 #define OLDER_LOOK_MS 1000     /* whether the run that it replaces is over */
 #define LONG_MS 10000          /* a wait that is worth a word */
+#define GATHER_MS 250          /* other workers' loads end at the same time, and with them the run, perhaps: then all that is left is the last cut's */
 
 struct direct {
     struct run *run;
@@ -24,6 +25,7 @@ struct direct {
     bool granted;
     int64_t use_number, use_us; /* of that cut; asked for at */
     int64_t wish_us;           /* not asked for before */
+    bool gathering;            /* it has loads to write, and no cut before them; wish_us is set for that */
     /* a cut that was written and not read back */
     struct post *said;
     bool unread;
@@ -295,9 +297,19 @@ static void wish(struct direct *d)
     }
     job_base_shard_cut(base, d->run->id, d->w->incarnation, number);
     cut_purpose(purpose, d->run->record, d->w->incarnation, number);
+    d->gathering = false;
     d->use_number = number;
     d->use_us = now;
     d->use = permits_want(d->permits, base, purpose, on_grant, d);
+}
+
+/* While a cut is at work nothing is lost by asking for the next one's permit; else it might come for nothing. */
+static void gather(struct direct *d, const struct fold_cut *cut)
+{
+    if (cut == NULL && !d->gathering)
+        d->wish_us = i64_max(d->wish_us, loop_now_us(d->w->w.loop) + GATHER_MS * US_PER_MS);
+    d->gathering = true;
+    wish(d);
 }
 
 /*
@@ -317,6 +329,7 @@ static void go_on(struct direct *d, const struct fold_cut *cut)
         drop_use(d);
     if (d->unread && d->granted && !in_time(d, d->said_us))
         drop_use(d); /* others have the table; a cut that stands after all gets another one */
+    d->gathering = d->gathering && may_cut(d);
     if (d->unread || !may_cut(d))
         return;
     if (catalog_older_open(runs_catalog(d->w->known), d->run->record))
@@ -324,7 +337,7 @@ static void go_on(struct direct *d, const struct fold_cut *cut)
     else if (idle && (d->granted || d->permits == NULL))
         say_cut(d);
     else if (d->use == NULL && d->permits != NULL && (cut == NULL || d->consolidate != NULL))
-        wish(d);
+        gather(d, cut);
 }
 
 static void act(void *arg)

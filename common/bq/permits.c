@@ -9,13 +9,17 @@ void permits_wait(struct permits *p, int64_t ms)
     timer_set(p->timer, ms * US_PER_MS);
 }
 
+int64_t permits_look_ms(const struct permits *p)
+{
+    const struct permit_use *oldest = TAILQ_FIRST(&p->wishes);
+    int64_t waited_ms = oldest ? (loop_now_us(p->loop) - oldest->since_us) / US_PER_MS : 0, usual_ms = i64_min(p->typical_ms / LOOKS, LOOK_MOST_MS);
+    return i64_max(waited_ms > p->typical_ms ? (int64_t)((double)usual_ms / (double)waited_ms * (double)p->typical_ms / 2) : usual_ms, LOOK_LEAST_MS);
+}
+
 /* Whoever has waited longer looks more often, and so is likelier to be the first who sees a free row. */
 void permits_wait_turn(struct permits *p)
 {
-    const struct permit_use *oldest = TAILQ_FIRST(&p->wishes);
-    bool long_ago = oldest != NULL && (loop_now_us(p->loop) - oldest->since_us) / US_PER_MS > p->typical_ms;
-    int64_t ms = i64_min(p->typical_ms / LOOKS / (long_ago ? 2 : 1), LOOK_MOST_MS);
-    permits_wait(p, (int64_t)((double)i64_max(ms, LOOK_LEAST_MS) * (0.5 + rnd_real(p->o.rnd))));
+    permits_wait(p, (int64_t)((double)permits_look_ms(p) * (0.5 + rnd_real(p->o.rnd))));
 }
 
 /* Nobody here gets a permit: each is told why. */
@@ -125,9 +129,19 @@ void permit_end(struct permit_use *u, bool fenced)
     p->step = REST;
     if (fenced && p->held)
         permits_lost(p);
+    if (p->closing == CLOSED) /* whoever finds the job over has it now */
+        p->held = false;
     timer_stop(p->renew);
     if (p->job == NULL)
-        permits_wait(p, 0); /* on a turn of its own */
+        permits_wait(p, p->closing == CLOSED && !TAILQ_EMPTY(&p->wishes) ? LOOK_MOST_MS / 2 : 0); /* on a turn of its own; others have waited */
+}
+
+void permit_at_work(struct permit_use *u)
+{
+    if (u == NULL || u->p->used != u)
+        return;
+    u->p->at_work = true;
+    permits_close(u->p);
 }
 
 void permit_leave(struct permit_use *u)
@@ -216,7 +230,7 @@ const char *permits_waits_for(struct permits *p)
     else if (p->held && p->orphan[0])
         snprintf(p->text, sizeof(p->text), "the job %.200s, which was begun under a permit that ran out", p->orphan);
     else if (row != NULL && !p->held)
-        snprintf(p->text, sizeof(p->text), "a permit of %.100s, held by %.100s until %s", p->o.table.table, row->holder, until);
+        snprintf(p->text, sizeof(p->text), "a permit of %.100s, held by %.100s until %s", p->o.table.table, row->closing ? "its last job" : row->holder, until);
     else
         snprintf(p->text, sizeof(p->text), "a permit of %.100s", p->o.table.table);
     return p->text;

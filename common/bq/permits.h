@@ -15,7 +15,9 @@
  *   name     the row says which job is guarded before that job is inserted; only then is the wish granted. The next one's name is added meanwhile.
  *   renew    the same UPDATE again, until the guarded job is over, however long it is pending.
  *   fence    the guarded statement fails unless the row still carries the token and has not expired. So a holder that was stopped changes nothing.
- *   release  at the end of the work that waits here, or of a quantum of time if there is more: others wait too.
+ *   release  at the end of the work that waits here.
+ *   close    at the end of a quantum of time, if there is more work here: others wait too. While the last job is at work the row says that nobody holds it
+ *            but that job. Who waits looks at the job, and takes the row when it is over: no statement lies between the two but the take.
  *
  * What can go wrong at each step: a reply that was lost is settled by the job, and if that cannot be asked, by the row, which has our token or not. A process
  * that dies leaves a row that expires; who takes it over settles. At most one permit statement of this process is under way. Waiting reads the rows
@@ -50,6 +52,8 @@ typedef void permit_cb(void *arg, const struct permit_grant *, const struct erro
 struct permit_use *permits_want(struct permits *, const char *job_base, const char *purpose, permit_cb *, void *arg);
 /* Whoever asked before somebody else took the matter over: from now on he is called. The grant, if it was given already. */
 const struct permit_grant *permit_hand_over(struct permit_use *, permit_cb *, void *arg);
+/* BigQuery has the guarded job: whoever asks for it will find it. NULL allowed. */
+void permit_at_work(struct permit_use *);
 /* The guarded job is over, or is not wanted any more. lost: it failed by its fence. NULL allowed. */
 void permit_end(struct permit_use *, bool lost);
 /* The guarded job may still be at work, and nobody here will know: the permit is not released, and not renewed any more. Who takes it over finds the job
@@ -73,11 +77,12 @@ void permits_fence_params(doc *params, const struct permit_grant *);
 
 /* --- the table: for `bqfleet permits` too ---------------------------------------------------------------------------------------------------- */
 
-#define PERMIT_JOBS 1200 /* bytes of a row's job: two at most, "PROJECT/LOCATION/BASE" each, with a space between */
+#define PERMIT_JOBS 1200 /* bytes of a row's job: "PROJECT/LOCATION/BASE", several with spaces between */
 struct permit_row {
     int slot;
     char holder[160], token[40], job[PERMIT_JOBS], purpose[160];
     int64_t expires_us;        /* 0: released */
+    bool closing;              /* it is free when its job is over */
     int64_t released_us;       /* when; 0: not known, or never used */
 };
 #define PERMIT_SLOTS_MAX 64
@@ -96,7 +101,7 @@ struct permits_make *permits_make_start(struct bq *, const struct bq_ref *table,
 void permits_make_stop(struct permits_make *); /* NULL allowed */
 
 /* The statements. Each is one UPDATE of the one row of a slot; parameters in the same order. */
-enum permit_statement { PERMIT_TAKE, PERMIT_KEEP /* name and renew */, PERMIT_RELEASE, PERMIT_FREE /* by an operator: the lease ends now */ };
+enum permit_statement { PERMIT_TAKE, PERMIT_KEEP /* name and renew */, PERMIT_CLOSE, PERMIT_RELEASE, PERMIT_FREE /* by an operator: the lease ends now */ };
 struct permit_change { int slot; const char *seen_token, *seen_job; const char *token, *holder, *job, *purpose; int64_t lease_ms; };
 /* {"query":...}: a job's configuration. */
 doc *permits_statement(enum permit_statement, const struct bq_ref *table, const struct permit_change *);

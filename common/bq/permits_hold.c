@@ -59,13 +59,48 @@ static void on_ahead(void *arg, const struct bq_job_result *r)
         renew_later(p);
     if (p->step == REST)
         permits_next(p);
+    else
+        permits_close(p);
+}
+
+/* An error: it may be closed or not, and is released as if it were not. Who finds it taken has lost nothing: the guarded job checks the token. */
+static void on_closed(void *arg, const struct bq_job_result *r)
+{
+    struct permits *p = arg;
+    p->job = NULL;
+    p->closing = OPEN;
+    if (r->err == NULL && !permits_changed_one(r))
+        permits_lost(p);
+    else if (r->err == NULL)
+        p->closing = CLOSED;
+    if (p->step == USE && p->held)
+        renew_later(p);
+    if (p->step != REST)
+        return;
+    p->held = p->held && p->closing != CLOSED;
+    if (p->closing == CLOSED && !TAILQ_EMPTY(&p->wishes))
+        permits_wait(p, LOOK_MOST_MS / 2); /* others have waited for it */
+    else
+        permits_next(p);
+}
+
+/* The quantum is over, no other job is named beside the one that BigQuery has: that one is the last. */
+void permits_close(struct permits *p)
+{
+    if (p->step != USE || !p->at_work || !p->held || p->job != NULL || p->ahead != NULL || p->closing != OPEN || !permits_over(p))
+        return;
+    p->closing = CLOSING;
+    snprintf(p->last_token, sizeof(p->last_token), "%s", p->token);
+    snprintf(p->named, sizeof(p->named), "%s", p->used->job);
+    struct permit_change change = {.slot = p->slot, .token = p->token, .job = p->named, .purpose = p->used->purpose, .lease_ms = p->o.lease_ms};
+    permits_start(p, PERMIT_CLOSE, &change, "close", p->token, p->seq++, 0, on_closed);
 }
 
 /* While one job is at work the row gets the next one's name beside it, so that no statement lies between the two. */
 void permits_name_ahead(struct permits *p)
 {
     struct permit_use *u = TAILQ_FIRST(&p->wishes);
-    if (u == NULL || p->ahead != NULL || p->job != NULL || !p->held || p->used == NULL || permits_over(p))
+    if (u == NULL || p->ahead != NULL || p->job != NULL || !p->held || p->used == NULL || p->closing != OPEN || permits_over(p))
         return;
     p->ahead = u;
     p->ahead_named = false;
@@ -79,6 +114,8 @@ void permits_give(struct permits *p, struct permit_use *u)
     u->list = NULL;
     p->used = u;
     p->ahead = NULL;
+    p->at_work = false;
+    p->closing = OPEN;
     p->step = USE;
     p->grant = (struct permit_grant){.slot = p->slot, .token = p->token};
     renew_later(p);
@@ -125,6 +162,8 @@ static void on_renewed(void *arg, const struct bq_job_result *r)
     }
     if (p->step == REST)
         permits_next(p);
+    else
+        permits_close(p);
 }
 
 void permits_renew(void *arg)
@@ -191,23 +230,35 @@ static void on_orphan(void *arg, const struct bq_answer *a)
 }
 
 /* The first of them: "PROJECT/LOCATION/BASE", perhaps with others behind a space. */
-void permits_settle(struct permits *p)
+bool permits_ask_orphan(struct permits *p, bq_cb *cb)
 {
     char project[128] = "", location[64] = "";
     size_t len = strcspn(p->orphan, " ");
     AUTO(free_ptr) char *first = xstrndup(p->orphan, len);
     char *slash = strchr(first, '/'), *second = slash ? strchr(slash + 1, '/') : NULL;
-    p->step = SETTLE;
-    if (second == NULL || slash - first >= (ptrdiff_t)sizeof(project) || second - slash > (ptrdiff_t)sizeof(location)) {
-        settled(p); /* not of our making */
-        return;
-    }
+    if (second == NULL || slash - first >= (ptrdiff_t)sizeof(project) || second - slash > (ptrdiff_t)sizeof(location))
+        return false;
     memcpy(project, first, (size_t)(slash - first));
     memcpy(location, slash + 1, (size_t)(second - slash - 1));
     AUTO(free_ptr) char *id = xasprintf("%s_t%d", second + 1, p->orphan_try);
     if (p->orphan_bq == NULL)
         p->orphan_bq = bq_new_for(p->o.bq, project);
-    p->call = bq_job_get(p->orphan_bq, id, location[0] ? location : NULL, on_orphan, p);
+    p->call = bq_job_get(p->orphan_bq, id, location[0] ? location : NULL, cb, p);
+    return true;
+}
+
+void permits_settle(struct permits *p)
+{
+    p->step = SETTLE;
+    if (!permits_ask_orphan(p, on_orphan))
+        settled(p);
+}
+
+/* The take named the wish's job behind those that are to be settled. */
+static bool named_at_take(const struct permits *p, const struct permit_use *u)
+{
+    size_t all = strlen(p->named), one = u ? strlen(u->job) : 0;
+    return one > 0 && all > one && p->named[all - one - 1] == ' ' && strcmp(p->named + all - one, u->job) == 0;
 }
 
 void permits_held(struct permits *p)
@@ -215,6 +266,8 @@ void permits_held(struct permits *p)
     struct permit_use *u = TAILQ_FIRST(&p->wishes);
     p->step = REST;
     renew_later(p);
+    p->ahead_named = p->orphan[0] && named_at_take(p, u);
+    p->ahead = p->ahead_named ? u : NULL;
     if (p->orphan[0])
         permits_settle(p);
     else if (u != NULL && strcmp(u->job, p->named) == 0)

@@ -11,24 +11,24 @@
 
 /*
  *   REST      no wish, nothing held
- *   READ      the rows are asked for              free row: TAKE    none: WAIT    table or row missing: MAKE
+ *   READ      the rows are asked for              free row: TAKE    closing row: CHECK    none: WAIT    table or row missing: MAKE
+ *   CHECK     the job of a closing row is asked for   over: TAKE    at work: WAIT
  *   WAIT      until the rows are read again
  *   MAKE      table or rows are made              then READ
  *   TAKE      the UPDATE of a free row            held: SETTLE or USE    not: WAIT    unknown: READ, whose token decides
- *   SETTLE    held; the job of the last holder is looked at until it is over    then NAME
+ *   SETTLE    held; the job of the last holder is looked at until it is over    then USE, or NAME
  *   NAME      held; the row gets the next wish's job                           then USE
- *   USE       held; a guarded job is at work                                   then NAME or RELEASE
+ *   USE       held; a guarded job is at work                                   then NAME or RELEASE; closed: READ or REST
  *   RELEASE   held                                                             then READ or REST
  * Held, the lease is renewed in SETTLE and USE. When that shows that it is lost, SETTLE goes back to READ; USE stays until the guarded job is over.
  */
-enum step { REST, READ, WAIT, MAKE, TAKE, SETTLE, NAME, USE, RELEASE };
+enum step { REST, READ, CHECK, WAIT, MAKE, TAKE, SETTLE, NAME, USE, RELEASE };
 
 #define LOOKS 30            /* looks at the rows in a wait of the usual length: the more processes wait, the less often each looks */
 #define LOOK_LEAST_MS 1000
 #define LOOK_MOST_MS 4000
 #define SETTLE_EVERY_MS 2000
 #define SKEW_MS 2000        /* BigQuery's Date has whole seconds */
-#define COURTESY_MS 4000    /* a free row that others want is left to those who have waited longer */
 #define TYPICAL_MS 10000    /* a wait, before there was one */
 #define QUANTUM_GROWS 8     /* times the quantum at most, as long as nobody else takes the permit in between */
 
@@ -71,8 +71,12 @@ struct permits {
     int64_t held_us, quantum_ms, seq;
     struct permit_use *ahead;     /* the wish whose job the row names, or is to name, beside the used one's */
     bool ahead_named, courteous;  /* courteous: this look was put off for others */
+    bool at_work;                 /* BigQuery has the used one's job */
+    enum { OPEN, CLOSING, CLOSED } closing; /* asked for; the row is closed: it is nobody's when the used one's job is over */
+    struct permit_row checked;    /* the closing row whose job is looked at */
+    int64_t checked_ms;           /* when that job ended; 0: not known to have */
     int64_t typical_ms;           /* how long wishes wait: those of all processes, as the rows tell it */
-    char orphan[PERMIT_JOBS];     /* the jobs that the row named when it was taken */
+    char orphan[PERMIT_JOBS];     /* the jobs that the row named when it was taken, or names when it is to be */
     struct bq *orphan_bq;
     int orphan_try, failures;
     char named[PERMIT_JOBS];      /* the jobs that the row names now */
@@ -97,6 +101,8 @@ static inline bool permits_changed_one(const struct bq_job_result *r) { return i
 
 /* permits_take.c */
 void permits_look(struct permits *);
+/* The longest time between two looks of those who wait, milliseconds. */
+int64_t permits_look_ms(const struct permits *);
 void permits_on_timer(void *permits);
 
 /* permits_hold.c */
@@ -107,6 +113,9 @@ void permits_name_ahead(struct permits *);
 void permits_give(struct permits *, struct permit_use *);
 void permits_release(struct permits *);
 void permits_settle(struct permits *);  /* looks at the last holder's job again */
+/* Asks for the orphan's next try. False: it names no job of our making. */
+bool permits_ask_orphan(struct permits *, bq_cb *);
+void permits_close(struct permits *);   /* if it is time */
 void permits_lost(struct permits *);
 void permits_renew(void *permits);      /* the timer's */
 

@@ -43,10 +43,11 @@ void permits_fence_params(doc *params, const struct permit_grant *grant)
 
 #define UNTIL "expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND)"
 static const char *const changes[] = {
-    /* A job that its last holder left there stays, until it is known to be over. */
-    [PERMIT_TAKE] = "holder = @holder, token = @token, " UNTIL ", job = IF(job = '', @job, job), purpose = @purpose\n"
-                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()",
+    /* A job that its last holder left there stays in @job, until it is known to be over. */
+    [PERMIT_TAKE] = "holder = @holder, token = @token, " UNTIL ", job = @job, purpose = @purpose\n"
+                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND (holder = '' OR expires < CURRENT_TIMESTAMP())",
     [PERMIT_KEEP] = UNTIL ", job = @job, purpose = @purpose\nWHERE slot = @slot AND token = @token",
+    [PERMIT_CLOSE] = "holder = '', " UNTIL ", job = @job, purpose = @purpose\nWHERE slot = @slot AND token = @token",
     [PERMIT_RELEASE] = "expires = CURRENT_TIMESTAMP(), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
     [PERMIT_FREE] = "expires = TIMESTAMP_SECONDS(0), token = @token\nWHERE slot = @slot AND token = @seen_token",
 };
@@ -67,7 +68,7 @@ doc *permits_statement(enum permit_statement kind, const struct bq_ref *table, c
         bq_param(params, "seen_job", "STRING", c->seen_job);
         bq_param(params, "holder", "STRING", c->holder);
     }
-    if (kind == PERMIT_TAKE || kind == PERMIT_KEEP) {
+    if (kind == PERMIT_TAKE || kind == PERMIT_KEEP || kind == PERMIT_CLOSE) {
         bq_param_int(params, "lease_ms", c->lease_ms);
         bq_param(params, "job", "STRING", c->job);
         bq_param(params, "purpose", "STRING", c->purpose);

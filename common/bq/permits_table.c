@@ -30,7 +30,8 @@ static void take_row(const doc *row, struct permit_rows *rows)
     snprintf(r.token, sizeof(r.token), "%s", cell(row, 2));
     snprintf(r.job, sizeof(r.job), "%s", cell(row, 4));
     snprintf(r.purpose, sizeof(r.purpose), "%s", cell(row, 5));
-    if (r.holder[0] == '\0') { /* its lease ended with its release */
+    r.closing = r.holder[0] == '\0' && r.job[0] != '\0';
+    if (r.holder[0] == '\0' && !r.closing) { /* its lease ended with its release */
         r.released_us = r.expires_us;
         r.expires_us = 0;
     }

@@ -45,14 +45,16 @@ static void take(struct permits *p, const struct permit_row *row)
     p->slot = row->slot;
     p->orphan_try = 0;
     p->seq = 0;
+    p->closing = OPEN;
     /* Adaptive: while nobody else takes it in between, it is kept longer the next time. */
     p->quantum_ms = strcmp(row->token, p->last_token) == 0 ? i64_min(p->quantum_ms * 2, p->o.quantum_ms * QUANTUM_GROWS) : p->o.quantum_ms;
     id_new(p->token, loop_wall_ms(p->loop), p->o.rnd);
     snprintf(p->orphan, sizeof(p->orphan), "%s", row->job);
-    snprintf(p->named, sizeof(p->named), "%s", row->job[0] ? row->job : u->job);
+    bool fits = strlen(row->job) + 1 + strlen(u->job) < sizeof(p->named) && strchr(row->job, ' ') == NULL;
+    snprintf(p->named, sizeof(p->named), "%s%s%s", row->job, row->job[0] && fits ? " " : "", fits ? u->job : "");
     snprintf(p->purpose, sizeof(p->purpose), "%.100s" WAITED "%" PRId64 " s)", u->purpose, waited_ms(p) / 1000);
     struct permit_change change = {.slot = row->slot, .seen_token = row->token, .seen_job = row->job, .token = p->token, .holder = p->o.holder,
-                                   .job = u->job, .purpose = p->purpose, .lease_ms = p->o.lease_ms};
+                                   .job = p->named, .purpose = p->purpose, .lease_ms = p->o.lease_ms};
     permits_start(p, PERMIT_TAKE, &change, "take", row->token, -1, p->sights[row->slot].tries, on_taken);
 }
 
@@ -60,7 +62,7 @@ static void take(struct permits *p, const struct permit_row *row)
 static bool expired(const struct permits *p, const struct permit_row *row)
 {
     if (row->expires_us == 0)
-        return true;
+        return true; /* released */
     if (p->rows.server_ms > 0)
         return (p->rows.server_ms - SKEW_MS) * US_PER_MS > row->expires_us;
     return loop_now_us(p->loop) - p->sights[row->slot].since_us > (p->o.lease_ms + SKEW_MS) * US_PER_MS;
@@ -103,12 +105,62 @@ static const struct permit_row *pick(const struct permits *p)
 
 /* How long a free row is left to others: not at all where nobody else was seen, nor where it has been free for so long that nobody can be waiting; less for
  * a wish that has waited longer than wishes do here. */
-static int64_t courtesy_ms(const struct permits *p, const struct permit_row *row)
+static int64_t courtesy_ms(const struct permits *p, const struct permit_row *row, int64_t since_ms)
 {
     bool others = strcmp(row->token, p->last_token) != 0 && strncmp(row->token, "new", 3) != 0;
-    int64_t now_ms = p->rows.server_ms > 0 ? p->rows.server_ms : loop_wall_ms(p->loop), since_ms = i64_max(row->released_us, row->expires_us) / US_PER_MS;
-    int64_t left_ms = COURTESY_MS - (since_ms > 0 ? i64_max(now_ms - since_ms, 0) : 0), enough_ms = p->typical_ms;
+    int64_t now_ms = p->rows.server_ms > 0 ? p->rows.server_ms : loop_wall_ms(p->loop), enough_ms = p->typical_ms * 2;
+    int64_t left_ms = i64_min(permits_look_ms(p) * 3 / 2, LOOK_MOST_MS) - (since_ms > 0 ? i64_max(now_ms - since_ms, 0) : 0);
     return others ? i64_max(left_ms, 0) * i64_max(enough_ms - waited_ms(p), 0) / enough_ms : 0;
+}
+
+/* Takes it, or leaves it to others for a while. since_ms: free since, by BigQuery's clock; 0: not known. */
+static void take_or_leave(struct permits *p, const struct permit_row *row, int64_t since_ms)
+{
+    int64_t others_ms = p->courteous ? 0 : courtesy_ms(p, row, since_ms);
+    p->courteous = others_ms > 0;
+    if (others_ms > 0)
+        permits_wait(p, others_ms);
+    else
+        take(p, row);
+}
+
+static void on_checked(void *arg, const struct bq_answer *a)
+{
+    struct permits *p = arg;
+    bool over = a->err == NULL && a->doc == NULL && p->orphan_try > 0;
+    p->call = NULL;
+    p->step = REST;
+    if (TAILQ_EMPTY(&p->wishes)) {
+        permits_next(p);
+    } else if (over) {
+        take_or_leave(p, &p->checked, p->checked_ms);
+    } else if (a->err == NULL && strcmp(doc_str(a->doc, "status.state", ""), "DONE") == 0) {
+        p->orphan_try++;
+        p->checked_ms = doc_int(a->doc, "statistics.endTime", 0);
+        p->step = CHECK;
+        permits_ask_orphan(p, on_checked);
+    } else {
+        permits_wait(p, (int64_t)((double)permits_look_ms(p) * rnd_real(p->o.rnd))); /* it may be over soon */
+    }
+}
+
+/* A row that is free when its job is over. */
+static bool check_closing(struct permits *p)
+{
+    for (size_t i = 0; i < p->rows.count; i++) {
+        const struct permit_row *row = &p->rows.v[i];
+        if (row->slot >= p->o.slots || !row->closing)
+            continue;
+        p->checked = *row;
+        p->checked_ms = 0;
+        p->orphan_try = 0;
+        snprintf(p->orphan, sizeof(p->orphan), "%s", row->job);
+        p->step = CHECK;
+        if (permits_ask_orphan(p, on_checked))
+            return true;
+        p->step = REST;
+    }
+    return false;
 }
 
 /* A statement's answer was lost, and its job could not be asked: the row says whether it is ours. */
@@ -154,13 +206,9 @@ static void on_rows(void *arg, const struct bq_answer *a)
         p->make = permits_make_start(p->o.bq, &p->o.table, p->o.location, p->o.slots, on_made, p);
     } else {
         const struct permit_row *row = pick(p);
-        int64_t others_ms = row == NULL || p->courteous ? 0 : courtesy_ms(p, row);
-        p->courteous = others_ms > 0;
-        if (others_ms > 0)
-            permits_wait(p, others_ms);
-        else if (row != NULL)
-            take(p, row);
-        else
+        if (row != NULL)
+            take_or_leave(p, row, i64_max(row->released_us, row->expires_us) / US_PER_MS);
+        else if (!check_closing(p))
             permits_wait_turn(p);
     }
 }

@@ -52,7 +52,7 @@ static int read_rows(struct permits_command *c)
 static const char *state_of(const struct permits_command *c, const struct permit_row *row)
 {
     int64_t now_ms = c->rows.server_ms > 0 ? c->rows.server_ms : loop_wall_ms(c->setup.world.loop);
-    return row->expires_us == 0 ? "free" : row->expires_us / US_PER_MS > now_ms ? "held" : "expired";
+    return row->expires_us == 0 ? "free" : row->expires_us / US_PER_MS <= now_ms ? "expired" : row->closing ? "closing" : "held";
 }
 
 static void print_row(const struct permits_command *c, const struct permit_row *row)
@@ -213,9 +213,9 @@ static int free_slot(struct permits_command *c, const char *text)
             printf("slot %d is free\n", row.slot);
             return EXIT_WRITTEN;
         }
-        if (strcmp(state_of(c, &row), "held") == 0 && !c->s->yes) {
-            error_set(&err, ERR_USAGE, 0, "slot %d is held by %s for %s: its next statement would fail; say --yes if it is gone", row.slot, row.holder,
-                      row.purpose);
+        if (strcmp(state_of(c, &row), "expired") != 0 && !c->s->yes) {
+            error_set(&err, ERR_USAGE, 0, "slot %d is held by %s for %s: its next statement would fail; say --yes if it is gone", row.slot,
+                      row.closing ? "its last job" : row.holder, row.purpose);
             return command_fail(&err);
         }
         return end_lease(c, &row);

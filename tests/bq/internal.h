@@ -73,7 +73,7 @@ void names_free(struct names *);
 bool names_equal(const struct names *, const struct names *);
 
 enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_NOTHING, STMT_ERROR, STMT_GROUP, STMT_SELECT };
-enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
+enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_CLOSE, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
 enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
 struct term { enum term_form form; char *column; };
 struct fence { bool present; struct bq_ref table; };

@@ -7,10 +7,12 @@
 
 static const char *const changes[] = {
     [UPDATE_TAKE] = ("holder = @holder, token = @token, expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), "
-                    "job = IF(job = '', @job, job), purpose = @purpose\n"
-                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND expires < CURRENT_TIMESTAMP()"),
+                    "job = @job, purpose = @purpose\n"
+                    "WHERE slot = @slot AND token = @seen_token AND job = @seen_job AND (holder = '' OR expires < CURRENT_TIMESTAMP())"),
     [UPDATE_KEEP] = ("expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), job = @job, purpose = @purpose\n"
                     "WHERE slot = @slot AND token = @token"),
+    [UPDATE_CLOSE] = ("holder = '', expires = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL @lease_ms MILLISECOND), job = @job, purpose = @purpose\n"
+                     "WHERE slot = @slot AND token = @token"),
     [UPDATE_RELEASE] = "expires = CURRENT_TIMESTAMP(), holder = '', job = '', purpose = ''\nWHERE slot = @slot AND token = @token",
     [UPDATE_FREE] = "expires = TIMESTAMP_SECONDS(0), token = @token\nWHERE slot = @slot AND token = @seen_token",
 };
@@ -40,6 +42,11 @@ static int64_t number(const struct cell *c)
 
 struct update { const char *slot, *token, *seen_token, *seen_job, *holder, *job, *purpose, *lease_ms; };
 
+static bool sets_lease(enum update_kind kind)
+{
+    return kind == UPDATE_TAKE || kind == UPDATE_KEEP || kind == UPDATE_CLOSE;
+}
+
 static int read_params(struct run *r, enum update_kind kind, struct update *u)
 {
     bool take = kind == UPDATE_TAKE;
@@ -49,8 +56,8 @@ static int read_params(struct run *r, enum update_kind kind, struct update *u)
         return -1;
     if (take && (run_param(r, "seen_job", FIELD_STRING, &u->seen_job) || run_param(r, "holder", FIELD_STRING, &u->holder)))
         return -1;
-    if ((take || kind == UPDATE_KEEP) && (run_param(r, "lease_ms", FIELD_INT64, &u->lease_ms) || run_param(r, "job", FIELD_STRING, &u->job) ||
-                                          run_param(r, "purpose", FIELD_STRING, &u->purpose)))
+    if (sets_lease(kind) && (run_param(r, "lease_ms", FIELD_INT64, &u->lease_ms) || run_param(r, "job", FIELD_STRING, &u->job) ||
+                             run_param(r, "purpose", FIELD_STRING, &u->purpose)))
         return -1;
     return 0;
 }
@@ -58,7 +65,7 @@ static int read_params(struct run *r, enum update_kind kind, struct update *u)
 static bool holds(enum update_kind kind, const struct update *u, const struct cell *const at[COLUMNS], int64_t now_us)
 {
     if (kind == UPDATE_TAKE)
-        return text_is(at[TOKEN], u->seen_token) && text_is(at[JOB], u->seen_job) && number(at[EXPIRES]) < now_us;
+        return text_is(at[TOKEN], u->seen_token) && text_is(at[JOB], u->seen_job) && (text_is(at[HOLDER], "") || number(at[EXPIRES]) < now_us);
     return text_is(at[TOKEN], kind == UPDATE_FREE ? u->seen_token : u->token);
 }
 
@@ -71,7 +78,7 @@ static struct row *changed(struct run *r, enum update_kind kind, const struct up
 {
     AUTO(free_ptr) struct cell *cells = xmemdup(old->cells, old->count * sizeof(*cells));
     char until[32];
-    bool lease = kind == UPDATE_TAKE || kind == UPDATE_KEEP;
+    bool lease = sets_lease(kind);
     (void)r;
     int64_t expires_us = kind == UPDATE_FREE ? 0 : lease ? now_us + (int64_t)strtoll(u->lease_ms, NULL, 10) * US_PER_MS : now_us;
     snprintf(until, sizeof(until), "%" PRId64, expires_us);
@@ -80,12 +87,13 @@ static struct row *changed(struct run *r, enum update_kind kind, const struct up
         set(&cells[column[TOKEN]], u->token);
     if (kind == UPDATE_TAKE)
         set(&cells[column[HOLDER]], u->holder);
-    if (kind == UPDATE_KEEP || (kind == UPDATE_TAKE && text_is(&cells[column[JOB]], "")))
+    if (lease) {
         set(&cells[column[JOB]], u->job);
-    if (lease)
         set(&cells[column[PURPOSE]], u->purpose);
-    if (kind == UPDATE_RELEASE) {
+    }
+    if (kind == UPDATE_RELEASE || kind == UPDATE_CLOSE)
         set(&cells[column[HOLDER]], "");
+    if (kind == UPDATE_RELEASE) {
         set(&cells[column[JOB]], "");
         set(&cells[column[PURPOSE]], "");
     }

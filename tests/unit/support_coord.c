@@ -5,6 +5,8 @@
 #define TARGET_FIELDS "k:STRING REQUIRED, v:INT64"
 #define SHARD_FIELDS TARGET_FIELDS ", bqfleet_item:INT64, bqfleet_row:INT64, bqfleet_load:STRING"
 
+int32_t stage_partitions = STAGE_PARTITIONS;
+
 static bool is_true(void *arg)
 {
     return *(bool *)arg;
@@ -18,8 +20,8 @@ static void on_created(void *arg, const struct error *err)
 
 static void make_topics(struct stage *s)
 {
-    static const struct { const char *name; int32_t partitions; bool compact; } topics[] = {
-        {"work.default", STAGE_PARTITIONS, false}, {"results", 3, false}, {"dead", 3, false}, {"batches", 1, true}, {"workers", 1, true}};
+    const struct { const char *name; int32_t partitions; bool compact; } topics[] = {
+        {"work.default", stage_partitions, false}, {"results", 3, false}, {"dead", 3, false}, {"batches", 1, true}, {"workers", 1, true}};
     for (size_t i = 0; i < ARRAY_LEN(topics); i++) {
         char name[64];
         bool done = false;
@@ -128,9 +130,9 @@ struct record *stage_record(struct stage *s, const char *run, const char *batch)
     r->log_offset = end_of(s, "t.results", r->log_partition);
     r->dead_partition = run_partition(run, 3);
     r->dead_offset = end_of(s, "t.dead", r->dead_partition);
-    r->work_partitions = STAGE_PARTITIONS;
-    r->work_starts = xcalloc(STAGE_PARTITIONS, sizeof(*r->work_starts));
-    for (int32_t p = 0; p < STAGE_PARTITIONS; p++)
+    r->work_partitions = stage_partitions;
+    r->work_starts = xcalloc((size_t)stage_partitions, sizeof(*r->work_starts));
+    for (int32_t p = 0; p < stage_partitions; p++)
         r->work_starts[p] = end_of(s, "t.work.default", p);
     return r;
 }
@@ -190,10 +192,10 @@ void stage_fail(struct stage *s, const struct record *r, int64_t item)
 
 void stage_seal(struct stage *s, const struct record *r, int64_t items)
 {
-    struct seal_end ends[STAGE_PARTITIONS];
-    for (int32_t p = 0; p < STAGE_PARTITIONS; p++)
+    AUTO(free_ptr) struct seal_end *ends = xcalloc((size_t)stage_partitions, sizeof(*ends));
+    for (int32_t p = 0; p < stage_partitions; p++)
         ends[p] = (struct seal_end){p, end_of(s, "t.work.default", p)};
-    stage_say(s, r, (struct log_msg){.type = LOGM_SEAL, .items = items, .ends = ends, .end_count = STAGE_PARTITIONS});
+    stage_say(s, r, (struct log_msg){.type = LOGM_SEAL, .items = items, .ends = ends, .end_count = (size_t)stage_partitions});
 }
 
 /* --- looking ---------------------------------------------------------------------------------------------------------------------------------------- */

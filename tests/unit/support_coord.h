@@ -16,6 +16,7 @@
  * A fleet's bus and BigQuery on a virtual loop, for coordinators: the bus in memory, the model, and a hand that writes into logs what workers would.
  */
 #define STAGE_PARTITIONS 4
+extern int32_t stage_partitions;  /* of the work topic, when the next stage opens: STAGE_PARTITIONS, unless a test says more */
 #define STAGE_TARGET "local.ds.t"
 
 struct stage {

@@ -7,8 +7,8 @@
 #include "worker/worker.h"
 
 /*
- * Whole processes on a stage, workers and coordinators, each with a loop, a bus and a transport of its own, so that it can be stopped and killed. Items get one row:
- * {"k": its key, "v": a number that no other attempt has}.
+ * Whole processes on a stage, workers and coordinators, each with a loop, a bus and a transport of its own, so that it can be stopped and killed. Items get one row
+ * or more: {"k": its key, "v": a number that no other attempt has}.
  */
 #define CREW_ITEMS 4096
 
@@ -34,6 +34,8 @@ struct crewman {
 /* How its handlers work. */
 struct crew_play {
     int64_t work_ms;             /* an item */
+    int rows;                    /* of an item; the first one's key is "kN", the others' "kN.1"... */
+    int64_t parallel, linger_ms; /* of a worker that comes */
     int64_t attempts;            /* so far: the next one's v */
     int64_t first_bad;           /* items from there on fail; 0: none */
     bool one_key;                /* all rows have the same key */

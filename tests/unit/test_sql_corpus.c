@@ -228,8 +228,8 @@ static void add_fold(struct buf *out, const char *id, const char *table, int sha
 
 static void add_permits(struct buf *out)
 {
-    static const char *const names[] = {[PERMIT_TAKE] = "permit_take", [PERMIT_KEEP] = "permit_keep", [PERMIT_RELEASE] = "permit_release",
-                                        [PERMIT_FREE] = "permit_free"};
+    static const char *const names[] = {[PERMIT_TAKE] = "permit_take", [PERMIT_KEEP] = "permit_keep", [PERMIT_CLOSE] = "permit_close",
+                                        [PERMIT_RELEASE] = "permit_release", [PERMIT_FREE] = "permit_free"};
     static const struct permit_change change = {.slot = 1, .seen_token = "t0", .seen_job = "", .token = "t1", .holder = "h", .job = "p/US/j",
                                                 .purpose = "run r", .lease_ms = 60000};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
