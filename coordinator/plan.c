@@ -3,6 +3,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "coordinator/plan_view.h"
 #include "coordinator/spec_internal.h"
 
 /*
@@ -15,6 +16,7 @@ struct plan {
     void *arg;
     struct record *record;
     struct bq_call *call;
+    struct plan_view *view; /* of a target in worker tables */
     struct timer *timer;
     bool created;
     struct error err; /* found at once, told later */
@@ -88,7 +90,7 @@ static void fill_from_spec(struct record *r, const struct spec *s)
 /* Two merges that only insert never conflict, and would insert one key twice: so one at a time, unless that cannot be. BigQuery itself runs two. */
 static int permits_of(const struct spec *s, bool fleet)
 {
-    if (s->write.mode == WRITE_NONE)
+    if (s->write.mode == WRITE_NONE || s->write.via == VIA_WORKER_TABLES) /* each of its statements writes a table of its own */
         return 0;
     if (s->write.permits >= 0)
         return (int)s->write.permits;
@@ -175,6 +177,8 @@ static int check_replaced(struct plan *p, const struct target *t, struct error *
 static int check_partitions(struct plan *p, const struct target *t, struct error *err)
 {
     struct record *r = p->record;
+    if (r->via == VIA_WORKER_TABLES) /* its partitions are written whole, with the base that they are of */
+        return 0;
     if (r->mode == WRITE_REPLACE_PARTITIONS)
         return check_replaced(p, t, err);
     bool is_key = false;
@@ -203,6 +207,8 @@ static int take_target(struct plan *p, struct schema *schema, const struct targe
 {
     struct record *r = p->record;
     const struct spec *s = p->o.spec;
+    schema_free(r->schema);
+    doc_free(r->schema_doc);
     r->schema = schema;
     r->schema_doc = schema_to_doc(schema);
     if (sql_check_columns(schema, r->mode, (const char *const *)r->keys, r->key_count, (const char *const *)r->order_by, r->order_count,
@@ -240,13 +246,20 @@ static void on_staging(void *arg, const struct bq_answer *a)
         finish(p, &err);
         return;
     }
+    if (r->via == VIA_WORKER_TABLES && doc_int(a->doc, "defaultTableExpirationMs", 0) > 0) {
+        error_set(&err, ERR_USAGE, 0, "tables in dataset %s go away by themselves (its default_table_expiration), and with write.via: worker-tables readers see "
+                  "the workers' own tables; stage in a dataset without", r->staging_dataset);
+        spec_at(at, "write.staging", &err);
+        finish(p, &err);
+        return;
+    }
     finish(p, NULL);
 }
 
 static void check_staging(struct plan *p)
 {
     struct record *r = p->record;
-    if (strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0) {
+    if (r->via != VIA_WORKER_TABLES && strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0) {
         finish(p, NULL);
         return;
     }
@@ -302,6 +315,17 @@ static int take_planned(struct plan *p, struct error *err)
     return schema != NULL ? take_target(p, schema, &t, err) : -1;
 }
 
+static void create_view(struct plan *p)
+{
+    const struct spec *s = p->o.spec;
+    struct record *r = p->record;
+    r->layout = s->write.create_partitioning ? doc_copy(s->write.create_partitioning) : doc_object();
+    if (s->write.create_cluster)
+        doc_set(r->layout, "clustering", doc_set(doc_object(), "fields", doc_add(doc_array(), doc_string(s->write.create_cluster))));
+    plan_view_stop(p->view);
+    p->view = plan_view_make(p->o.world, r, on_table, p);
+}
+
 static int missing_target(struct plan *p, struct error *err)
 {
     char name[1024];
@@ -328,11 +352,15 @@ static void on_dataset(void *arg, const struct bq_answer *a)
         error_prefix(&err, "the dataset %s", r->target.dataset);
     } else if (check_location(p, doc_str(a->doc, "location", ""), "the target's dataset", &err) == 0) {
         p->created = true;
-        if (!p->o.dry) {
+        if (!p->o.dry && r->via != VIA_WORKER_TABLES) {
             create_table(p);
             return;
         }
         if (take_planned(p, &err) == 0) {
+            if (!p->o.dry) {
+                create_view(p);
+                return;
+            }
             check_staging(p);
             return;
         }
@@ -385,9 +413,13 @@ static void first_step(void *arg)
         finish(p, &p->err);
     else if (!p->record->has_target)
         finish(p, NULL);
+    else if (p->record->via == VIA_WORKER_TABLES)
+        p->view = plan_view_read(p->o.world, p->record, on_table, p);
     else
         p->call = bq_table_get(p->o.world->bq, &p->record->target, on_table, p);
 }
+
+#define WORKER_TABLES_EVERY_MS 10000 /* each is a load into a small table, of which a day has room for some hundreds */
 
 struct plan *plan_start(const struct plan_options *o, plan_cb *cb, void *arg)
 {
@@ -402,7 +434,11 @@ struct plan *plan_start(const struct plan_options *o, plan_cb *cb, void *arg)
         p->record->via = VIA_STAGING;
         p->record->every_ms = 1;
     }
-    if (fill_identity(p->record, o, &p->err) == 0)
+    if (p->record->via == VIA_WORKER_TABLES && p->record->every_ms == 0)
+        p->record->every_ms = WORKER_TABLES_EVERY_MS;
+    if (p->record->via == VIA_WORKER_TABLES && !o->fleet && !o->dry)
+        error_set(&p->err, ERR_USAGE, 0, "write.via: worker-tables is for the workers of a fleet (--brokers); one process writes via: staging");
+    else if (fill_identity(p->record, o, &p->err) == 0)
         (void)fill_names(p->record, o, &p->err);
     p->timer = timer_new(o->world->loop, first_step, p);
     timer_set(p->timer, 0);
@@ -414,6 +450,7 @@ void plan_stop(struct plan *p)
     if (p == NULL)
         return;
     bq_call_cancel(p->call);
+    plan_view_stop(p->view);
     timer_free(p->timer);
     record_free(p->record);
     free(p);

@@ -1,5 +1,7 @@
 #include "coordinator/plan_sql.h"
 
+#include "common/fleet/worker_tables.h"
+
 enum { SHARDS = 2 };
 static const char *const incarnations[SHARDS] = {"worker0001", "worker0002"};
 
@@ -70,6 +72,14 @@ int plan_sql_make(const struct record *r, struct plan_sql *p, struct error *err)
         .partition_column = r->partition_column[0] != '\0' ? r->partition_column : NULL,
         .partition = r->partition.unit != PARTITION_NONE ? &r->partition : NULL,
     };
+    struct bq_ref base;
+    if (r->via == VIA_WORKER_TABLES) { /* into another base; this one has its columns */
+        char first[BASE_SUFFIX_SIZE];
+        tables_base_first(first, r);
+        tables_base_ref(r, r->base[0] ? r->base : first, &base);
+        cut.mode = WRITE_APPEND;
+        cut.target = cut.base = &base;
+    }
     if (sql_consolidate(&cut, &p->sql, &p->params, err) != 0)
         return -1;
     return make_dry(r, shards, p, err);

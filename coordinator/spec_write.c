@@ -41,6 +41,22 @@ static int refuse(struct yaml *write, const char *key, const char *why, struct e
     return yaml_is_null(n) ? 0 : yaml_error(n, err, "write.%s: %s", key, why);
 }
 
+/* Readers see a view, which shows every row of a load or one of each key. */
+static int check_worker_tables(struct spec *s, struct yaml *write, struct error *err)
+{
+    enum write_mode mode = s->write.mode;
+    if (mode != WRITE_MERGE && mode != WRITE_APPEND)
+        return yaml_error(yaml_get(write, "via"), err, "write.via: worker-tables shows rows beside those that were there before, and mode: %s is to take these away; "
+                          "write via: staging, or mode: merge or append", write_mode_name(mode));
+    if (mode == WRITE_APPEND && refuse(write, "keys", "with via: worker-tables, mode: append shows every row; mode: merge shows each key once", err) != 0)
+        return -1;
+    if (s->write.null_keys == NULL_KEYS_DISTINCT)
+        return yaml_error(yaml_get(write, "null_keys"), err, "write.null_keys: distinct is not for via: worker-tables; write equal, or refuse");
+    if (s->write.permits > 0)
+        return yaml_error(yaml_get(write, "permits"), err, "write.permits: with via: worker-tables no statement changes a table that others write; leave it out");
+    return refuse(write, "insert_only", "with via: worker-tables rows are shown as they were loaded; leave it out, or write via: staging", err);
+}
+
 /* What goes together. */
 static int check_combination(struct spec *s, struct yaml *write, struct error *err)
 {
@@ -60,6 +76,8 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
     if ((mode == WRITE_REPLACE || mode == WRITE_REPLACE_PARTITIONS) && s->write.via == VIA_DIRECT)
         return yaml_error(yaml_get(write, "via"), err, "write.via: direct writes in many increments, and with mode: %s each would delete what the others "
                           "wrote; write via: staging, or mode: merge or append", write_mode_name(mode));
+    if (s->write.via == VIA_WORKER_TABLES && check_worker_tables(s, write, err) != 0)
+        return -1;
     if (s->write.via == VIA_DIRECT && s->write.permits == 0)
         return yaml_error(yaml_get(write, "permits"), err, "write.permits: workers that write directly must take turns at the table; leave it out, or write 1 or more");
     if (mode != WRITE_MERGE && refuse(write, "insert_only", "only mode: merge updates rows, so only there a column can be kept", err) != 0)
@@ -75,13 +93,6 @@ static int check_combination(struct spec *s, struct yaml *write, struct error *e
     return 0;
 }
 
-/* Known names, so that they are not taken for misspelt ones. */
-static int refuse_what_comes_later(struct yaml *write, int via, struct error *err)
-{
-    if (via == VIA_WORKER_TABLES)
-        return yaml_error(yaml_get(write, "via"), err, "write.via: %s is not available in this version; write via: staging or via: direct", vias[via]);
-    return 0;
-}
 
 static bool label_ok(const char *text, bool is_name)
 {
@@ -143,7 +154,7 @@ int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struc
                                        "max_bytes_billed", "create", "permits", "disjoint"};
     int mode = 0, via = VIA_STAGING, nulls = NULL_KEYS_REFUSE;
     if (spec_section(root, "write", true, keys, ARRAY_LEN(keys), &write, err) != 0 ||
-        yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0 || refuse_what_comes_later(write, via, err) != 0 ||
+        yaml_want_enum(write, "via", vias, ARRAY_LEN(vias), &via, err) != 0 ||
         yaml_want_enum(write, "mode", modes, ARRAY_LEN(modes), &mode, err) != 0 ||
         yaml_want_enum(write, "null_keys", null_keys_names, ARRAY_LEN(null_keys_names), &nulls, err) != 0)
         return -1;

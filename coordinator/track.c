@@ -244,6 +244,8 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
                                 : "a decision: redrive runs its failed items again, finish --accept-failed writes it without them, cancel drops it");
     } else if (t->consolidate != NULL) {
         consolidate_state(t->consolidate, out, size);
+    } else if (t->release != NULL) {
+        release_state(t->release, out, size);
     } else if (t->cleanup != NULL) {
         snprintf(out, size, "BigQuery to drop the run's staging tables");
     } else if (fold_open_cut(f) != NULL && fold_open_cut(f)->shard >= 0) {

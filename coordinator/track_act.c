@@ -67,6 +67,15 @@ static void decide_fatal(struct track *t)
         say(t, &m);
 }
 
+/* A table takes so many loads a day: a list, one for each cut. So those of a long run come at intervals that the day has room for. */
+#define LISTS_AT_ONCE 700
+#define LIST_EVERY_MS 120000
+static int64_t every_of(const struct track *t)
+{
+    bool many = t->record->via == VIA_WORKER_TABLES && t->fold->run_cuts > LISTS_AT_ONCE;
+    return many ? i64_max(t->record->every_ms, LIST_EVERY_MS) : t->record->every_ms;
+}
+
 /* Two coordinators may write cuts of one number at once: the first has it, the other is void and takes nothing. The next waits for this one's outcome,
  * so that a slow target gets few large increments and not a queue. */
 static int64_t decide_cut(struct track *t)
@@ -74,7 +83,7 @@ static int64_t decide_cut(struct track *t)
     const struct fold *f = t->fold;
     if (t->record->every_ms <= 0 || !fold_has_uncut(f) || fold_open_cut(f) != NULL || (f->phase != RUN_WORKING && f->phase != RUN_PUBLISHING))
         return NO_HURRY_MS;
-    int64_t left = t->record->every_ms - (loop_now_us(t->loop) - t->cut_us) / US_PER_MS;
+    int64_t left = every_of(t) - (loop_now_us(t->loop) - t->cut_us) / US_PER_MS;
     if (left > 0)
         return left;
     struct log_msg m = {.type = LOGM_CUT, .cut = f->run_cuts};
@@ -374,10 +383,38 @@ static void on_cleaned(void *arg, int dropped)
     track_moved(t);
 }
 
+static void on_released(void *arg)
+{
+    struct track *t = arg;
+    t->released = true;
+    release_stop(t->release);
+    t->release = NULL;
+    track_moved(t);
+}
+
+static void on_release_trouble(void *arg, const struct error *err)
+{
+    track_moved(arg);
+    track_tell_trouble(arg, err);
+}
+
+/* What the run shows outlives its shards, before anybody learns that it is over and may drop them. Whoever has no BigQuery waits for those who have. */
+static bool is_released(struct track *t)
+{
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
+    if (t->record->via != VIA_WORKER_TABLES || t->released || (known != NULL && known->end != NULL))
+        return true;
+    if (t->release == NULL && t->world.bq != NULL)
+        t->release = release_start(&t->world, t->record, t->fold, t->o.shards_at_once, on_released, on_release_trouble, t);
+    return false;
+}
+
 /* The end goes out first: workers still load into the shards of a run that they do not know to be over. An adopted run's shards are its heir's until that
  * one's end is known. */
 static void finish(struct track *t)
 {
+    if (!is_released(t))
+        return;
     copy_end(t);
     if (!t->adopted_gone && t->cleaned && track_adopted_gone(t)) {
         t->adopted_gone = true;
@@ -405,7 +442,7 @@ int64_t track_act(struct track *t)
     again = i64_min(again, track_shards(t));
     again = i64_min(again, consolidate_next(t));
     again = i64_min(again, track_early(t));
-    if (t->renew == NULL && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
+    if (t->renew == NULL && t->record->via != VIA_WORKER_TABLES && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
         t->renew = renew_start(&t->world, t->record, f);
     copy_state(t);
     if (fold_settled(f))
@@ -423,6 +460,7 @@ void track_act_stop(struct track *t)
     permit_end(t->early, false);
     letter_forget(t->copy);
     free(t->lost_offsets);
+    release_stop(t->release);
     cleanup_stop(t->cleanup);
     renew_stop(t->renew);
     track_adopt_stop(t);

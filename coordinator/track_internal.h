@@ -5,6 +5,7 @@
 
 #include "common/fleet/consolidate.h"
 #include "coordinator/cleanup.h"
+#include "coordinator/release.h"
 #include "coordinator/renew.h"
 #include "coordinator/track.h"
 
@@ -62,6 +63,8 @@ struct track {
     struct letter *copy;
     bool end_copied, cleaned;
     int64_t state_offset;      /* of the last copy; -1 */
+    struct release *release;   /* of the view that a run in worker tables is shown by */
+    bool released;
     struct cleanup *cleanup;
     struct renew *renew;
 };

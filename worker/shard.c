@@ -153,13 +153,19 @@ static void created(void *arg, const struct bq_answer *a)
     timer_set(s->timer, delay * US_PER_MS);
 }
 
+/* What a view may name does not go away by itself. */
+static bool expires(const struct shard *s)
+{
+    return s->run->record->via != VIA_WORKER_TABLES;
+}
+
 static void create(struct shard *s)
 {
     set_state(s, SHARD_CREATING);
     AUTO(doc_free_auto) doc *schema = record_shard_schema(s->run->record);
     struct bq_label labels[STAGING_LABELS];
     record_staging_labels(s->run->record, labels);
-    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, .labels = labels,
+    struct bq_table_new table = {.ref = &s->ref, .schema = schema, .expires_ms = expires(s) ? loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING : 0, .labels = labels,
                                  .label_count = STAGING_LABELS, .description = "Rows of a bqfleet run on their way to its target; goes away by itself."};
     s->call = bq_table_create(s->run->bq, &table, created, s);
 }
@@ -169,7 +175,7 @@ static void on_timer(void *arg)
     struct shard *s = arg;
     if (s->state == SHARD_WAITING)
         create(s);
-    else if (s->state == SHARD_READY)
+    else if (s->state == SHARD_READY && expires(s))
         s->call = bq_table_expire(s->run->bq, &s->ref, loop_wall_ms(s->w->w.loop) + EXPIRY_STAGING, renewed, s);
 }
 

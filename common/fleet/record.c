@@ -155,7 +155,7 @@ static int read_target(struct record *r, const doc *w, struct error *err)
         text(t, "dataset", r->target.dataset, sizeof(r->target.dataset), err) != 0 ||
         text(t, "table", r->target.table, sizeof(r->target.table), err) != 0)
         return -1;
-    return 0;
+    return bq_ref_ok(&r->target) ? 0 : error_set(err, ERR_TASK, 0, "the run's record: write.target is no table's name");
 }
 
 static int read_partition(struct record *r, const doc *p, struct error *err)
@@ -181,6 +181,11 @@ static int read_write(struct record *r, const doc *w, struct error *err)
         text(w, "staging_dataset", r->staging_dataset, sizeof(r->staging_dataset), err) != 0 ||
         text(w, "partition_column", r->partition_column, sizeof(r->partition_column), err) != 0)
         return -1;
+    struct bq_ref staging = {.table = "t"};
+    memcpy(staging.project, r->staging_project, sizeof(staging.project));
+    memcpy(staging.dataset, r->staging_dataset, sizeof(staging.dataset));
+    if (r->has_target && !bq_ref_ok(&staging))
+        return error_set(err, ERR_TASK, 0, "the run's record: write.staging_project and write.staging_dataset are no dataset's name");
     r->mode = (enum write_mode)mode;
     r->via = (enum write_via)via;
     r->null_keys = (enum null_keys)nulls;

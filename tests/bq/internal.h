@@ -42,6 +42,7 @@ struct mtable {
     struct bq_ref ref;
     struct schema *schema;
     doc *body;               /* as it was created: labels, partitioning */
+    struct stmt *view;       /* NULL: it is a table */
     struct row **rows;
     size_t count, cap;
     int64_t created_ms, modified_ms, expires_ms; /* wall clock; expires 0: never */
@@ -58,6 +59,9 @@ struct mdataset *model_dataset_add(struct bqmodel *, const char *project, const 
 struct mtable *model_table(struct bqmodel *, const struct bq_ref *); /* NULL when there is none, or it has expired */
 /* NULL with an error when the schema is bad. body: a table resource. */
 struct mtable *model_table_add(struct bqmodel *, const struct bq_ref *, const doc *body, struct error *);
+/* A view: what body.view.query shows from now on; every table in it has to be there. 0, or -1 with an error. */
+int mtable_set_view(struct bqmodel *, struct mtable *, const doc *body, struct error *);
+doc *mtable_view_rows(struct bqmodel *, const struct mtable *, struct error *); /* as bqmodel_rows gives them; NULL: failed */
 void model_table_drop(struct bqmodel *, struct mtable *);
 void model_sweep(struct bqmodel *); /* drops what has expired */
 void mtable_append(struct mtable *, struct row *); /* takes it over */
@@ -72,7 +76,7 @@ void names_add(struct names *, const char *, size_t);
 void names_free(struct names *);
 bool names_equal(const struct names *, const struct names *);
 
-enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_NOTHING, STMT_ERROR, STMT_GROUP, STMT_SELECT };
+enum stmt_kind { STMT_MERGE, STMT_REPLACE, STMT_INSERT, STMT_EMPTY, STMT_UPDATE, STMT_NOTHING, STMT_ERROR, STMT_GROUP, STMT_SELECT, STMT_VIEW };
 enum update_kind { UPDATE_TAKE, UPDATE_KEEP, UPDATE_CLOSE, UPDATE_RELEASE, UPDATE_FREE }; /* of a table of permits */
 enum term_form { TERM_PLAIN, TERM_NOT_NAN, TERM_NUMBER }; /* x; NOT IS_NAN(x); IF(IS_NAN(x), NULL, x) */
 struct term { enum term_form form; char *column; };
@@ -89,6 +93,7 @@ struct stmt {
     bool by_side, exclusions, guarded;
     bool folds;               /* an INSERT of shards into a shard: rows with their bookkeeping */
     struct bq_ref side;
+    bool has_base; struct bq_ref base; /* rows that rank behind those of the shards */
     struct term *order; size_t order_count;
     char *part_column;        /* NULL: the MERGE is not pruned */
     bool part_range, part_null; /* to a range; to NULL */
@@ -101,6 +106,7 @@ struct stmt {
 };
 /* NULL: it is of no shape we know; *at is where it stopped fitting. */
 struct stmt *stmt_parse(const char *sql, const char **at);
+struct stmt *stmt_parse_view(const char *sql, const char **at); /* likewise */
 void stmt_free(struct stmt *);
 const char *stmt_type(const struct stmt *); /* "MERGE" */
 static inline bool stmt_mutates(const struct stmt *s)
@@ -299,6 +305,12 @@ struct peace { /* of a token */
     int64_t until_us;
 };
 
+/* Credentials (tokens.c). */
+bool tokens_path(const struct bqmodel *, const struct mrequest *); /* where they are had */
+void tokens_answer(struct exchange *, const struct mrequest *);
+bool tokens_check(struct exchange *, const struct mrequest *);    /* false: answered */
+void tokens_free(struct bqmodel *);
+
 /* --- the model ------------------------------------------------------------------------------------------------------------------------------- */
 
 struct inproc;
@@ -317,6 +329,7 @@ struct bqmodel {
     struct rnd chaos_rnd;    /* of bqmodel_chaos_doc */
     struct bqmodel_fault chaos_fault; /* the last one; its texts are constants */
     struct peace *peace;
+    struct tokens *tokens;   /* NULL: nobody needs one */
     struct { int of; int64_t from_us, until_us; } wall;
     struct bqmodel_counters counters;
     int64_t requests_now;

@@ -77,7 +77,7 @@ static void tables_insert(struct exchange *x, const struct route *to)
     else if (model_table(m, &ref))
         reply_error(x, 409, "duplicate", "Already Exists: Table %s:%s.%s", ref.project, ref.dataset, ref.table);
     else if ((t = model_table_add(m, &ref, d, &err)) == NULL)
-        reply_error(x, 400, "invalid", "%s", err.text);
+        reply_error(x, err.code >= 400 ? err.code : 400, err.code == 404 ? "notFound" : "invalid", "%s", err.text);
     else
         reply_doc(x, 200, mtable_resource(m, t));
 }
@@ -157,8 +157,18 @@ static void tables_patch(struct exchange *x, const struct route *to, struct mtab
     struct error err = ERROR_INIT;
     if (d == NULL)
         return;
+    AUTO(doc_free_auto) doc *is = mtable_resource(x->model, t);
+    const char *wanted = to->r->header(to->r, "If-Match");
+    if (wanted != NULL && strcmp(wanted, doc_str(is, "etag", "")) != 0) {
+        reply_error(x, 412, "conditionNotMet", "Precondition Failed");
+        return;
+    }
     if (!limit_update(x->model, &t->ref, false, &err)) {
         reply_error(x, err.code, err.reason, "%s", err.text);
+        return;
+    }
+    if (doc_get(d, "view") && (t->view == NULL || mtable_set_view(x->model, t, d, &err) != 0)) {
+        reply_error(x, err.code == 404 ? 404 : 400, err.code == 404 ? "notFound" : "invalid", "%s", t->view ? err.text : "a table is no view");
         return;
     }
     for (void *it = doc_first(d); it; it = doc_next(d, it)) {
@@ -210,6 +220,8 @@ static void one_table(struct exchange *x, const struct route *to)
     bool data = to->count == 6 && strcmp(to->seg[5], "data") == 0;
     if (t == NULL) {
         reply_error(x, 404, "notFound", "Not found: Table %s:%s.%s", ref.project, ref.dataset, ref.table);
+    } else if (data && t->view != NULL) {
+        reply_error(x, 400, "invalid", "Cannot list a table of type VIEW.");
     } else if (data && strcmp(method, "GET") == 0) {
         data_list(x, to, t);
     } else if (to->count == 5 && strcmp(method, "GET") == 0) {

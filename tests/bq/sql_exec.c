@@ -220,13 +220,7 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     else if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
         for (size_t i = 0; i < r.target->count; i++)
             effects_change(e, i, NULL);
-    for (size_t i = 0; r.shards && i < s->shard_count; i++)
-        free(r.shards[i].columns);
-    free(r.shards);
-    free(r.columns);
-    free(r.rows);
-    entries_free(&r.loads);
-    entries_free(&r.excluded);
+    run_release(&r);
     if (rc)
         effects_free(e);
     return rc;

@@ -38,6 +38,7 @@ const struct mtable *run_table(struct run *, const struct bq_ref *);            
 int run_column(struct run *, const struct mtable *, const char *name, size_t *out);
 size_t run_position(const struct run *, const char *column);                           /* in the statement's columns; SIZE_MAX: none */
 int run_source(struct run *);
+void run_release(struct run *);
 int run_fence(struct run *);
 int run_update(struct run *, struct effects *);
 int run_group(struct run *, struct effects *);

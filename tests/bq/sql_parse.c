@@ -163,13 +163,26 @@ static bool load_name(struct parser *in)
     return digits && is_fmt(in, "/', bqfleet_load) AS bqfleet_load, %d AS bqfleet_age FROM ", s->ages[i]);
 }
 
+/* The rows of a base, behind its columns: the last of the branches. */
+static bool base(struct parser *in)
+{
+    struct stmt *s = in->s;
+    return is(in, ", -1 AS bqfleet_item, -1 AS bqfleet_row, '' AS bqfleet_load") && (s->ages == NULL || is(in, ", -1 AS bqfleet_age")) && is(in, " FROM ") &&
+           ref(in, &s->base) && is(in, "\n") && (s->has_base = true);
+}
+
 static bool staged(struct parser *in)
 {
     struct stmt *s = in->s;
     if (!is(in, "    bqfleet_staged AS (\n"))
         return false;
     while (is(in, s->shard_count ? "      UNION ALL SELECT " : "      SELECT ")) {
+        struct parser ahead = *in;
         s->shards = xreallocarray(s->shards, s->shard_count + 1, sizeof(*s->shards));
+        if (!s->folds && s->shard_count > 0 && columns(&ahead, "") && base(&ahead)) {
+            in->p = ahead.p;
+            break;
+        }
         bool all = s->folds ? is(in, "* FROM ") : columns(in, "") && is(in, ", bqfleet_item, bqfleet_row, ") && load_name(in);
         if (!all || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
             return false;
@@ -203,7 +216,8 @@ static bool accepted(struct parser *in)
         if (!good || !is(in, " ON bqfleet_x.load = bqfleet_r.bqfleet_load AND bqfleet_x.item = bqfleet_r.bqfleet_item\n"))
             return false;
     }
-    return is(in, "      WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)") &&
+    return is(in, s->has_base ? "      WHERE (bqfleet_r.bqfleet_item < 0 OR " : "      WHERE ") &&
+           is(in, "bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)") && (!s->has_base || is(in, ")")) &&
            (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )") && parts(in) && columns(in, "bqfleet_r.") &&
            is(in, "\n  FROM bqfleet_rows AS bqfleet_r") && (s->keys.count == 0 || is(in, " WHERE bqfleet_r.bqfleet_rank = 1")) && is(in, "\n");
 }
@@ -425,6 +439,21 @@ struct stmt *stmt_parse(const char *sql, const char **at)
     s->group = s->range ? NULL : stmt_group_parse(sql, &s->target, at);
     s->kind = s->target.table[0] ? STMT_GROUP : STMT_SELECT;
     if (s->group || s->range)
+        return s;
+    stmt_free(s);
+    return NULL;
+}
+
+struct stmt *stmt_parse_view(const char *sql, const char **at)
+{
+    struct stmt *s = xcalloc(1, sizeof(*s));
+    struct parser in = {sql, s};
+    s->kind = STMT_VIEW;
+    bool plain = is(&in, "SELECT ");
+    bool good = plain ? columns(&in, "") && is(&in, "\nFROM ") && ref(&in, &s->base) : loads(&in) && s->by_side && staged(&in) && s->has_base && accepted(&in) && s->exclusions;
+    s->has_base = true;
+    *at = in.p;
+    if (good && *in.p == '\0')
         return s;
     stmt_free(s);
     return NULL;

@@ -47,6 +47,10 @@ const struct mtable *run_table(struct run *r, const struct bq_ref *ref)
     const struct mtable *t = model_table(r->m, ref);
     if (t == NULL)
         run_fail(r, "notFound", "Not found: Table %s:%s.%s was not found in location %s", ref->project, ref->dataset, ref->table, r->m->location);
+    if (t != NULL && t->view != NULL) {
+        run_fail(r, "invalidQuery", "bqmodel: %s is a view, and no statement of the product's is about one", ref->table);
+        return NULL;
+    }
     return t;
 }
 
@@ -138,6 +142,8 @@ static int side(struct run *r)
         else if (excluded && r->s->exclusions)
             add_pair(&r->excluded, id, n, true);
     }
+    if (r->s->kind == STMT_VIEW)
+        return 0;
     const char *want[3];
     if (run_param(r, "side_loads", FIELD_INT64, &want[0]) || run_param(r, "side_exclusions", FIELD_INT64, &want[1]) ||
         run_param(r, "side_total", FIELD_INT64, &want[2]))
@@ -206,7 +212,7 @@ static int check_type(struct run *r, const struct field *f, size_t i)
 {
     AUTO(free_ptr) char *type = field_sql_type(f);
     without_parameters(type);
-    if (strcmp(type, r->s->types.at[i]) == 0)
+    if (r->s->kind == STMT_VIEW || strcmp(type, r->s->types.at[i]) == 0)
         return 0;
     return run_fail(r, "invalidQuery", "Column %zu in UNION ALL has incompatible types: %s, %s (%s)", i + 1, type, r->s->types.at[i], f->name);
 }
@@ -244,6 +250,10 @@ static int open_shards(struct run *r)
         if (r->s->folds && check_all(r, sh->table))
             return -1;
     }
+    struct shard *base = &r->shards[r->s->shard_count];
+    base->table = r->s->has_base ? run_table(r, &r->s->base) : NULL;
+    if (r->s->has_base && (base->table == NULL || map_columns(r, base->table, &base->columns)))
+        return -1;
     return map_columns(r, r->target, &r->columns);
 }
 
@@ -382,6 +392,14 @@ static void gather(struct run *r)
                 take(r, src);
         }
     }
+    const struct shard *base = &r->shards[r->s->shard_count];
+    for (size_t k = 0; base->table && k < base->table->count; k++) {
+        struct src src = {base->table->rows[k], base, -1, -1, -1};
+        if (r->s->keys.count > 0)
+            take_ranked(r, &best, src);
+        else
+            take(r, src);
+    }
     entries_free(&best);
 }
 
@@ -408,12 +426,24 @@ int run_source(struct run *r)
 {
     if (open_shards(r) || check_order(r))
         return -1;
-    if (r->s->by_side ? side(r) : (pairs(r, "loads", "rows", &r->loads, false) ||
-                                   (r->s->exclusions && pairs(r, "exclusions", "item", &r->excluded, true))))
+    bool plain = r->s->kind == STMT_VIEW && r->s->shard_count == 0;
+    if (!plain && (r->s->by_side ? side(r) : (pairs(r, "loads", "rows", &r->loads, false) ||
+                                   (r->s->exclusions && pairs(r, "exclusions", "item", &r->excluded, true)))))
         return -1;
     gather(r);
-    for (const struct entry *e = r->loads; e; e = e->hh.next)
+    for (const struct entry *e = r->loads; e && r->s->kind != STMT_VIEW; e = e->hh.next)
         if (e->found != e->value)
             return run_fail(r, "invalidQuery", "bqfleet: load %s has %" PRId64 " staged rows instead of %" PRId64, e->key, e->found, e->value);
     return r->s->fence.present ? run_fence(r) : 0;
+}
+
+void run_release(struct run *r)
+{
+    for (size_t i = 0; r->shards && i <= r->s->shard_count; i++)
+        free(r->shards[i].columns);
+    free(r->shards);
+    free(r->columns);
+    free(r->rows);
+    entries_free(&r->loads);
+    entries_free(&r->excluded);
 }

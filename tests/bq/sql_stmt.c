@@ -53,7 +53,7 @@ const char *stmt_type(const struct stmt *s)
     case STMT_INSERT: case STMT_GROUP: return "INSERT";
     case STMT_EMPTY: return "DELETE";
     case STMT_UPDATE: return "UPDATE";
-    case STMT_NOTHING: case STMT_ERROR: case STMT_SELECT: break;
+    case STMT_NOTHING: case STMT_ERROR: case STMT_SELECT: case STMT_VIEW: break;
     }
     return "SELECT";
 }

@@ -49,6 +49,7 @@ static void table_free(struct mtable *t)
     free(t->rows);
     mutated_free(t);
     schema_free(t->schema);
+    stmt_free(t->view);
     doc_free(t->body);
     free(t);
 }
@@ -96,6 +97,10 @@ struct mtable *model_table_add(struct bqmodel *m, const struct bq_ref *ref, cons
     t->expires_ms = doc_int(body, "expirationTime", 0);
     t->incarnation = ++m->next_id;
     t->version = 1;
+    if (doc_get(body, "view") && mtable_set_view(m, t, body, err) != 0) {
+        table_free(t);
+        return NULL;
+    }
     t->next = m->tables;
     m->tables = t;
     return t;
@@ -120,7 +125,7 @@ doc *mtable_resource(struct bqmodel *m, const struct mtable *t)
     doc *reference = doc_set_str(doc_object(), "projectId", t->ref.project);
     doc_set(d, "tableReference", doc_set_str(doc_set_str(reference, "datasetId", t->ref.dataset), "tableId", t->ref.table));
     doc_set(d, "schema", schema_to_doc(t->schema));
-    doc_set_str(d, "type", "TABLE");
+    doc_set_str(d, "type", t->view ? "VIEW" : "TABLE");
     doc_set_str(d, "location", m->location);
     snprintf(id, sizeof(id), "%" PRIu64 ".%" PRIu64, t->incarnation, t->version);
     doc_set_str(d, "etag", id);
@@ -201,6 +206,12 @@ doc *bqmodel_rows(struct bqmodel *m, const char *table)
     const struct mtable *t = model_table(m, &ref);
     if (t == NULL)
         return NULL;
+    struct error err = ERROR_INIT;
+    doc *shown = t->view ? mtable_view_rows(m, t, &err) : NULL;
+    if (t->view && shown == NULL)
+        stop(table, err.text);
+    if (shown != NULL)
+        return shown;
     doc *out = doc_array();
     for (size_t i = 0; i < t->count; i++) {
         doc *row = doc_object();
@@ -215,7 +226,8 @@ int64_t bqmodel_count(struct bqmodel *m, const char *table)
 {
     struct bq_ref ref = model_ref(m, table);
     const struct mtable *t = model_table(m, &ref);
-    return t ? (int64_t)t->count : -1;
+    AUTO(doc_free_auto) doc *shown = t && t->view ? bqmodel_rows(m, table) : NULL;
+    return shown ? (int64_t)doc_len(shown) : t ? (int64_t)t->count : -1;
 }
 
 bool bqmodel_has_table(struct bqmodel *m, const char *table)

@@ -126,7 +126,7 @@ SPECS = {
     "no flow": ("batch: b\nitems: {list: a: b}\n", ":2:", ""),
     "unset variable": ("batch: ${NOT_SET_ANYWHERE}\n", ":1:8: ", "${NOT_SET_ANYWHERE} is not set"),
     "no keys": ("batch: b\nitems: {list: [a]}\njob: {handler: h}\nwrite: {table: d.t}\n", ":4:8: ", "write.keys is missing"),
-    "later version": ("batch: b\nitems: {list: [a]}\njob: {handler: h}\nwrite: {table: d.t, keys: [k], via: worker-tables}\n", ":4:37: ", "not available in this version"),
+    "worker tables": ("batch: b\nitems: {list: [a]}\njob: {handler: h}\nwrite: {table: d.t, mode: replace, via: worker-tables}\n", ":4:41: ", "worker-tables shows rows"),
 }
 
 
