@@ -38,6 +38,7 @@ struct bq *bq_new(const struct bq_options *o)
 {
     struct bq *bq = make(o);
     bq->gate = gate_new(o->loop, o->rnd, o->requests > 0 ? o->requests : LIMIT_HTTP_REQUESTS);
+    bq->quotas = quotas_new(o->loop, o->rnd);
     return bq;
 }
 
@@ -47,6 +48,7 @@ struct bq *bq_new_for(struct bq *bq, const char *project)
                                        .base_url = bq->base_url, .project = project});
     made->root = bq_root(bq);
     made->gate = bq->gate;
+    made->quotas = bq->quotas;
     return made;
 }
 
@@ -56,8 +58,10 @@ void bq_free(struct bq *bq)
         return;
     while (!LIST_EMPTY(&bq->calls))
         bq_call_cancel(LIST_FIRST(&bq->calls));
-    if (bq->root == NULL)
+    if (bq->root == NULL) {
         gate_free(bq->gate);
+        quotas_free(bq->quotas);
+    }
     free(bq->base_url);
     free(bq->project);
     free(bq);
@@ -85,20 +89,35 @@ const char *bq_base_url(struct bq *bq)
 
 /* --- names ------------------------------------------------------------------------------------------------------------------------------- */
 
-/* Takes a part that ends before `end`, if its characters are allowed and it fits. */
-static bool take(const char *at, const char *end, const char *also, char *out, size_t size)
+/* What may stand in a name beside letters, digits and underscores; in a table's name any other letters, too. */
+#define PROJECT_ALSO "-.:"
+#define TABLE_ALSO "-  "
+
+static bool part_ok(const char *at, size_t n, const char *also, bool any_letters)
 {
-    size_t n = (size_t)(end - at);
-    if (n == 0 || n >= size)
-        return false;
-    for (const char *p = at; p < end; p++) {
+    for (const char *p = at; p < at + n; p++) {
         bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_';
-        if (!letter && (unsigned char)*p < 0x80 && !strchr(also, *p))
+        if (!letter && ((unsigned char)*p >= 0x80 ? !any_letters : *p == '\0' || !strchr(also, *p)))
             return false;
     }
+    return n > 0;
+}
+
+/* Takes a part that ends before `end`, if its characters are allowed and it fits. */
+static bool take(const char *at, const char *end, const char *also, bool any_letters, char *out, size_t size)
+{
+    size_t n = (size_t)(end - at);
+    if (n >= size || !part_ok(at, n, also, any_letters))
+        return false;
     memcpy(out, at, n);
     out[n] = '\0';
     return true;
+}
+
+bool bq_ref_ok(const struct bq_ref *ref)
+{
+    return part_ok(ref->project, strlen(ref->project), PROJECT_ALSO, false) && part_ok(ref->dataset, strlen(ref->dataset), "", false) &&
+           part_ok(ref->table, strlen(ref->table), TABLE_ALSO, true);
 }
 
 /* Backquotes are dropped wherever they stand in pairs: `a.b.c`, `a`.`b`.`c`. */
@@ -125,13 +144,15 @@ int bq_ref_parse(const char *text, const char *default_project, struct bq_ref *r
         for (const char *p = plain; dot && p < dot; p++)
             if (*p == '.' || *p == ':')
                 before = p;
-        bool whole = dot && take(dot + 1, dot + strlen(dot), "-  $", table, sizeof(table)) &&
-                     take(before ? before + 1 : plain, dot, "", dataset, sizeof(dataset)) &&
-                     (before == NULL || take(plain, before, "-.:", project, sizeof(project)));
+        bool whole = dot && take(dot + 1, dot + strlen(dot), TABLE_ALSO, true, table, sizeof(table)) &&
+                     take(before ? before + 1 : plain, dot, "", false, dataset, sizeof(dataset)) &&
+                     (before == NULL || take(plain, before, PROJECT_ALSO, false, project, sizeof(project)));
         if (whole && before == NULL && default_project)
             snprintf(project, sizeof(project), "%s", default_project);
         if (whole && project[0] == '\0')
             return error_set(err, ERR_USAGE, 0, "%s: no project is known; write project.dataset.table, or set GOOGLE_CLOUD_PROJECT", text);
+        if (whole && !part_ok(project, strlen(project), PROJECT_ALSO, false))
+            return error_set(err, ERR_USAGE, 0, "%s: \"%s\" is not a project's name", text, project);
         if (whole) {
             memcpy(ref->project, project, sizeof(project));
             memcpy(ref->dataset, dataset, sizeof(dataset));

@@ -69,6 +69,8 @@ const struct failure_row *bq_classify(int status, const char *reason, const char
 struct bq_ref { char project[64], dataset[256], table[256]; };
 /* "dataset.table" or "project.dataset.table" (also with backquotes or "project:dataset.table"). ERR_USAGE. */
 int bq_ref_parse(const char *text, const char *default_project, struct bq_ref *, struct error *);
+/* Whether these can be names at all; a statement is made of no others. */
+bool bq_ref_ok(const struct bq_ref *);
 const char *bq_ref_text(const struct bq_ref *, char *out, size_t size); /* project.dataset.table */
 bool bq_ref_equal(const struct bq_ref *, const struct bq_ref *);
 

@@ -78,7 +78,7 @@ static void once_more(struct rowcheck *c, const struct buf *line, const struct r
     struct buf row = BUF_INIT(4 << 20), again = BUF_INIT(4 << 20);
     struct row_range again_range = {0};
     struct error err = ERROR_INIT;
-    bool empty = line->len == sizeof(SUFFIX) - 1; /* the comma is a brace there */
+    bool empty = line->data[line->len - sizeof(SUFFIX) + 1] != ','; /* but for space */
     CHECK(line->len >= sizeof(SUFFIX) - 1 && memcmp(line->data + line->len - sizeof(SUFFIX) + 2, &SUFFIX[1], sizeof(SUFFIX) - 2) == 0);
     buf_xadd(&row, line->data, line->len - sizeof(SUFFIX) + 1 + (empty ? 1 : 0));
     buf_xputs(&row, "}");

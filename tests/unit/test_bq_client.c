@@ -142,7 +142,8 @@ static void names_of_tables_are_understood_in_all_their_forms(void **state)
     }
     assert_int_equal(bq_ref_parse("example.com:my-proj.d_1.t 2-x", NULL, &ref, NULL), 0);
     assert_string_equal(bq_ref_text(&ref, text, sizeof(text)), "example.com:my-proj.d_1.t 2-x");
-    static const char *const wrong[] = {"", "t", ".t", "d.", "a-b.t", "p.d.t`", "p.d.t;DROP", "..", "p..t"};
+    static const char *const wrong[] = {"", "t", ".t", "d.", "a-b.t", "p.d.t`", "p.d.t;DROP", "..", "p..t",
+                                        "d.t$20240101", "pr\xc3\xb8ject.d.t", "d\xc3\xa9.t"}; /* none that a statement could not be made of */
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct error err = ERROR_INIT;
         assert_int_equal(bq_ref_parse(wrong[i], "p", &ref, &err), -1);
