@@ -96,6 +96,24 @@ struct http *bqmodel_http(struct bqmodel *);
 /* On a socket, with control endpoints (below). port 0: any. Real loops only. The port, or -1. */
 int bqmodel_serve(struct bqmodel *, const char *address, int port, struct error *);
 
+/* --- credentials ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* From now on every request needs a token that the model has given out, and that is neither revoked nor past its end: else 401. They are had, at any
+ * host: at /token for an assertion signed by RS256 (signature, iss, aud, scope, iat, exp are checked) or a refresh token, at /v1/token for a subject
+ * token, at .../serviceAccounts/EMAIL:generateAccessToken for such a token, at /computeMetadata/v1/ for the header Metadata-Flavor (the project, too).
+ * What is NULL is never right. */
+struct bqmodel_credentials {
+    const char *email, *public_key;             /* of a service account; PEM */
+    const char *client_secret, *refresh_token;  /* of a login */
+    const char *subject_token;                  /* of federation */
+    const char *impersonated;                   /* the account that is to be asked for then; NULL: the federated token is good by itself */
+    const char *project;                        /* the metadata server's; NULL: "local" */
+    int64_t life_s;                             /* of tokens; 0: 3,600 */
+};
+void bqmodel_demand_tokens(struct bqmodel *, const struct bqmodel_credentials *);
+int bqmodel_credentials_doc(struct bqmodel *, const doc *, struct error *); /* the same from {"email",...}: 0, or -1 with ERR_USAGE */
+void bqmodel_revoke_tokens(struct bqmodel *); /* all that were given out */
+
 /* --- tables. Names: "dataset.table" or "project.dataset.table" ----------------------------------------------------------------------------- */
 
 void bqmodel_add_dataset(struct bqmodel *, const char *name); /* "dataset" or "project.dataset"; one that exists is left alone */
@@ -138,6 +156,8 @@ struct bqmodel_counters {
     int64_t sessions, sessions_deleted; /* resumable ones: begun, and ended by their owner's DELETE */
     int64_t faults;          /* that struck, chaos included */
     int64_t chaos[BQMODEL_CHAOS_KINDS];
+    int64_t tokens, grants_refused; /* given out; and asked for in vain */
+    int64_t turned_away;     /* requests with a token that is not good, or none */
     int64_t limited;         /* requests and jobs that a limit over time refused */
 };
 const struct bqmodel_counters *bqmodel_counters(const struct bqmodel *);
@@ -182,6 +202,6 @@ int bqmodel_chaos_doc(struct bqmodel *, const doc *, struct error *);
 
 /* Control endpoints of the socket: POST /control/table {"ref","schema":{"fields"},"rows"}, GET /control/rows?table=, POST /control/fault,
  * POST /control/clear-faults, POST /control/chaos (as bqmodel_chaos_doc takes it),
- * POST /control/wall {"of":"loads"|"queries"|"jobs","after_ms","for_ms"}, GET /control/counters, POST /control/expire?table=. */
+ * POST /control/revoke-tokens, POST /control/wall {"of":"loads"|"queries"|"jobs","after_ms","for_ms"}, GET /control/counters, POST /control/expire?table=. */
 
 #endif

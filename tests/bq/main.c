@@ -11,10 +11,11 @@
 static const char usage[] =
     "usage: bqmodel-server [--port N] [--address A] [--project P] [--dataset [P.]D]... [--table [P.]D.T=SCHEMA.json]... [--location L]\n"
     "                      [--latency-ms N] [--pending-ms N] [--load-ms N] [--dml-ms N] [--session-ms N] [--limits] [--fault JSON]...\n"
-    "                      [--chaos RATE|KIND=RATE,...] [--seed N]\n"
+    "                      [--chaos RATE|KIND=RATE,...] [--seed N] [--credentials FILE.json]\n"
     "--limits: those that BigQuery's pages name, of statements, updates, loads and requests over time.\n"
     "A time of 0 is none. A schema is {\"fields\":[...]} or the list alone. A fault is as POST /control/fault takes it:\n"
     "{\"match\":\"POST /upload\",\"kind\":\"lose_reply\",\"times\":1}.\n"
+    "--credentials: requests need tokens, and whose: {\"email\",\"public_key\",...}, see bqmodel_credentials in bqmodel.h.\n"
     "--chaos 0.05: faults of every kind by seed; or a list of what POST /control/chaos takes: --chaos all=0.05,5xx_html=0,slow_ms=50.\n";
 
 struct setup {
@@ -22,7 +23,7 @@ struct setup {
     const char *address, *datasets[64], *tables[64], *faults[64];
     int port;
     size_t dataset_count, table_count, fault_count;
-    const char *chaos;
+    const char *chaos, *credentials;
     int64_t seed;
 };
 
@@ -59,7 +60,7 @@ static void read_options(int argc, char **argv, struct setup *s)
     static const struct option known[] = {
         {"port", 1, NULL, 'p'}, {"address", 1, NULL, 'a'}, {"project", 1, NULL, 'P'}, {"dataset", 1, NULL, 'd'}, {"table", 1, NULL, 't'},
         {"location", 1, NULL, 'l'}, {"latency-ms", 1, NULL, 'y'}, {"pending-ms", 1, NULL, 'n'}, {"load-ms", 1, NULL, 'L'},
-        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"chaos", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"chaos", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'}, {"credentials", 1, NULL, 'C'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
@@ -77,6 +78,7 @@ static void read_options(int argc, char **argv, struct setup *s)
         case 'm': bqmodel_documented_limits(&s->options); break;
         case 'f': keep(s->faults, &s->fault_count); break;
         case 'c': s->chaos = optarg; break;
+        case 'C': s->credentials = optarg; break;
         case 'S': s->seed = number(optarg, INT64_MAX); break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(EXIT_USAGE);
@@ -122,6 +124,16 @@ static void set_chaos(struct bqmodel *m, const char *given, int64_t seed)
         stop(err.text);
 }
 
+static void set_credentials(struct bqmodel *m, const char *path)
+{
+    struct error err = ERROR_INIT;
+    size_t len = 0;
+    AUTO(free_ptr) char *text = file_read(path, LIMIT_DOCUMENT, &len, &err);
+    AUTO(doc_free_auto) doc *d = text ? doc_parse(text, len, path, &err) : NULL;
+    if (d == NULL || bqmodel_credentials_doc(m, d, &err))
+        stop(err.text);
+}
+
 static void on_signal(void *arg, int signo)
 {
     (void)signo;
@@ -146,6 +158,8 @@ int main(int argc, char **argv)
     }
     if (s.chaos)
         set_chaos(m, s.chaos, s.seed);
+    if (s.credentials)
+        set_credentials(m, s.credentials);
     int port = bqmodel_serve(m, s.address, s.port, &err);
     if (port < 0)
         stop(err.text);

@@ -52,6 +52,7 @@ void bqmodel_free(struct bqmodel *m)
     bqmodel_clear_faults(m);
     usage_free(m);
     chaos_free(m);
+    tokens_free(m);
     free(m->project);
     free(m->location);
     free(m->unknown);

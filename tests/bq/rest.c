@@ -194,7 +194,7 @@ static bool apply_fault(struct exchange *x, const struct mrequest *r, const char
 {
     AUTO(free_ptr) char *subject = xasprintf("%s %s%s%s", r->method, r->path, *r->query ? "?" : "", r->query);
     const struct bqmodel_fault *f = fault_take(x->model, FAULT_REQUEST, subject, job_id);
-    f = f ? f : chaos_request(x->model, r);
+    f = f || tokens_path(x->model, r) ? f : chaos_request(x->model, r);
     if (f == NULL)
         return false;
     if (f->kind == BQMODEL_DROP_BEFORE) {
@@ -224,12 +224,18 @@ void model_handle(struct exchange *x, const struct mrequest *r)
         return;
     m->requests_now++;
     x->open = true;
-    check_request(x, r);
+    bool for_token = tokens_path(m, r);
+    if (!for_token)
+        check_request(x, r);
     m->counters.requests++;
     m->counters.requests_at_once = i64_max(m->counters.requests_at_once, m->requests_now);
     char job_id[1100] = "";
     if (!TAILQ_EMPTY(&m->faults))
         request_job_id(m, r, job_id, sizeof(job_id));
-    if (!apply_fault(x, r, job_id) && limit_requests(x))
+    if (apply_fault(x, r, job_id))
+        return;
+    if (for_token)
+        tokens_answer(x, r);
+    else if (tokens_check(x, r) && limit_requests(x))
         dispatch(x, r);
 }

@@ -106,7 +106,8 @@ static doc *counters_doc(const struct bqmodel *m)
     const struct { const char *name; int64_t value; } rows[] = {
         {"requests", c->requests}, {"requests_at_once", c->requests_at_once}, {"loads", c->loads}, {"queries", c->queries}, {"merges", c->merges},
         {"inserts", c->inserts}, {"deletes", c->deletes}, {"updates", c->updates}, {"gives_up", c->gives_up}, {"groups", c->groups}, {"dry_runs", c->dry_runs}, {"failed", c->failed}, {"duplicates", c->duplicates},
-        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults}, {"limited", c->limited},
+        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults}, {"limited", c->limited}, {"tokens", c->tokens},
+        {"grants_refused", c->grants_refused}, {"turned_away", c->turned_away},
         {"sessions", c->sessions}, {"sessions_deleted", c->sessions_deleted},
     };
     doc *out = doc_object(), *jobs = doc_array();
@@ -180,6 +181,9 @@ bool control_handle(struct exchange *x, const struct mrequest *r)
             reply_doc(x, 200, doc_object());
     } else if (post && strcmp(what, "clear-faults") == 0) {
         bqmodel_clear_faults(x->model);
+        reply_doc(x, 200, doc_object());
+    } else if (post && strcmp(what, "revoke-tokens") == 0) {
+        bqmodel_revoke_tokens(x->model);
         reply_doc(x, 200, doc_object());
     } else if (post && strcmp(what, "wall") == 0) {
         control_wall(x, d);

@@ -140,45 +140,13 @@ jwt_key *make_key(char **pem)
     return key;
 }
 
-/* Only what base64url gives. */
-static unsigned char *decode(const char *text, size_t n, size_t *len)
+char *public_pem(jwt_key *key)
 {
-    char *padded = xcalloc(1, n + 4);
-    for (size_t i = 0; i < n; i++)
-        padded[i] = text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i];
-    size_t pad = (4 - n % 4) % 4;
-    memset(padded + n, '=', pad);
-    unsigned char *out = xcalloc(1, n + 4);
-    int got = EVP_DecodeBlock(out, (unsigned char *)padded, (int)(n + pad));
-    free(padded);
-    *len = got < 0 ? 0 : (size_t)got - pad;
-    return out;
-}
-
-static doc *decode_doc(const char *text, size_t n)
-{
-    size_t len;
-    unsigned char *json = decode(text, n, &len);
-    doc *d = doc_parse((char *)json, len, "jwt", NULL);
-    free(json);
-    return d;
-}
-
-int jwt_verify(jwt_key *key, const char *jwt, doc **head, doc **claims)
-{
-    const char *dot = strchr(jwt, '.'), *last = strrchr(jwt, '.');
-    if (dot == NULL || dot == last)
-        return -1;
-    size_t len;
-    unsigned char *signature = decode(last + 1, strlen(last + 1), &len);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    bool good = EVP_DigestVerifyInit(ctx, NULL, EVP_sha256(), NULL, key) == 1 &&
-                EVP_DigestVerify(ctx, signature, len, (const unsigned char *)jwt, (size_t)(last - jwt)) == 1;
-    EVP_MD_CTX_free(ctx);
-    free(signature);
-    if (!good)
-        return -1;
-    *head = decode_doc(jwt, (size_t)(dot - jwt));
-    *claims = decode_doc(dot + 1, (size_t)(last - dot - 1));
-    return 0;
+    BIO *bio = BIO_new(BIO_s_mem());
+    assert_int_equal(PEM_write_bio_PUBKEY(bio, key), 1);
+    char *text = NULL;
+    long len = BIO_get_mem_data(bio, &text);
+    char *pem = xstrndup(text, (size_t)len);
+    BIO_free(bio);
+    return pem;
 }

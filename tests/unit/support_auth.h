@@ -2,6 +2,7 @@
 #define BQF_TESTS_SUPPORT_AUTH_H
 
 #include "common/bq/auth_source.h"
+#include "tests/bq/jwt.h"
 #include "tests/unit/support_bqscript.h"
 
 /* For tests of credentials: an environment and files of one's own, and what came of asking for a header. */
@@ -32,7 +33,6 @@ struct told ask_header(struct script *, struct auth *);
 
 /* A new RSA key: its private part as PEM (the caller frees it), and itself for checks. */
 jwt_key *make_key(char **pem);
-/* 0 when the JWT is signed by that key; then its parts are given. The caller frees them. */
-int jwt_verify(jwt_key *, const char *jwt, doc **head, doc **claims);
+char *public_pem(jwt_key *); /* the caller frees it */
 
 #endif
