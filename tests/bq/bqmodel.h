@@ -155,6 +155,7 @@ struct bqmodel_counters {
     int64_t reruns;          /* of statements that lost a conflict */
     int64_t sessions, sessions_deleted; /* resumable ones: begun, and ended by their owner's DELETE */
     int64_t faults;          /* that struck, chaos included */
+    int64_t bytes_billed;    /* of every table that a statement concerns, 10 MiB at least */
     int64_t chaos[BQMODEL_CHAOS_KINDS];
     int64_t tokens, grants_refused; /* given out; and asked for in vain */
     int64_t turned_away;     /* requests with a token that is not good, or none */

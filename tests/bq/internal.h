@@ -108,6 +108,7 @@ struct stmt {
 struct stmt *stmt_parse(const char *sql, const char **at);
 struct stmt *stmt_parse_view(const char *sql, const char **at); /* likewise */
 void stmt_free(struct stmt *);
+int64_t stmt_bytes_billed(struct bqmodel *, const struct stmt *); /* billing.c */
 const char *stmt_type(const struct stmt *); /* "MERGE" */
 static inline bool stmt_mutates(const struct stmt *s)
 {
@@ -166,7 +167,7 @@ struct mjob {
     int64_t slower_ms;
     int reruns;
     char *media; size_t media_len;  /* loads */
-    int64_t created_ms, started_ms, ended_ms, output_rows, input_bytes;
+    int64_t created_ms, started_ms, ended_ms, output_rows, input_bytes, bytes_billed;
     TAILQ_HEAD(, waiter) waiters;   /* getQueryResults */
 };
 TAILQ_HEAD(mjobs, mjob);

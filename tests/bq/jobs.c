@@ -91,6 +91,10 @@ static void set_state(struct mjob *j, enum job_state to)
 static void finish(struct mjob *j)
 {
     struct bqmodel *m = j->model;
+    if (j->stmt != NULL && j->outcome.kind == ERR_NONE) {
+        j->bytes_billed = stmt_bytes_billed(m, j->stmt);
+        m->counters.bytes_billed += j->bytes_billed;
+    }
     set_state(j, JOB_DONE);
     waiters_wake(j);
     struct mjob *o, *next;

@@ -35,7 +35,7 @@ static doc *query_doc(const struct mjob *j)
     doc *query = doc_object();
     doc_set_str(query, "statementType", j->stmt ? stmt_type(j->stmt) : NULL);
     doc_set_str(query, "totalBytesProcessed", "0");
-    doc_set_str(query, "totalBytesBilled", "10485760");
+    doc_set_int_text(query, "totalBytesBilled", j->bytes_billed);
     doc_set_bool(query, "cacheHit", false);
     if (j->stmt == NULL || !stmt_writes(j->stmt) || j->outcome.kind != ERR_NONE)
         return query;

@@ -106,7 +106,7 @@ static doc *counters_doc(const struct bqmodel *m)
     const struct { const char *name; int64_t value; } rows[] = {
         {"requests", c->requests}, {"requests_at_once", c->requests_at_once}, {"loads", c->loads}, {"queries", c->queries}, {"merges", c->merges},
         {"inserts", c->inserts}, {"deletes", c->deletes}, {"updates", c->updates}, {"gives_up", c->gives_up}, {"groups", c->groups}, {"dry_runs", c->dry_runs}, {"failed", c->failed}, {"duplicates", c->duplicates},
-        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults}, {"limited", c->limited}, {"tokens", c->tokens},
+        {"loads_at_once", c->loads_at_once}, {"dml_at_once", c->dml_at_once}, {"reruns", c->reruns}, {"faults", c->faults}, {"bytes_billed", c->bytes_billed}, {"limited", c->limited}, {"tokens", c->tokens},
         {"grants_refused", c->grants_refused}, {"turned_away", c->turned_away},
         {"sessions", c->sessions}, {"sessions_deleted", c->sessions_deleted},
     };
