@@ -43,7 +43,7 @@ struct kase { /* one statement: what differs from a merge on k of two loads in o
     const char *table;               /* "target" when NULL */
     const char *keys, *order, *keep; /* comma separated */
     int shards, loads;
-    bool exclusions, side, fence, ages;
+    bool exclusions, side, fence, ages, base; /* base: into another table, with its rows */
     const char *partition;
     int64_t lo, hi;
     enum null_keys nulls;
@@ -135,6 +135,11 @@ static const struct kase kases[] = {
     {"replace_partitions_range", WRITE_REPLACE_PARTITIONS, .shards = 1, .loads = 1, .partition = "k_int", .unit = PARTITION_RANGE, .lo = 3, .hi = 42},
     {"replace_partitions_everything", WRITE_REPLACE_PARTITIONS, .keys = "k,k_date", .order = "created_at,score", .shards = 3, .loads = 4, .exclusions = true,
      .side = true, .fence = true, .partition = "k_int", .unit = PARTITION_RANGE, .lo = -5, .hi = 42, .part_null = true, .ages = true},
+    {"compact", WRITE_APPEND, .keys = "k", .shards = 2, .loads = 3, .base = true},
+    {"compact_everything", WRITE_APPEND, .keys = "k,k_int", .order = "created_at,score", .shards = 3, .loads = 4, .exclusions = true, .side = true, .ages = true,
+     .base = true, .nulls = NULL_KEYS_EQUAL},
+    {"compact_append", WRITE_APPEND, .shards = 2, .loads = 2, .exclusions = true, .base = true},
+    {"compact_exotic", WRITE_APPEND, "exotic", "k", .order = "span", .shards = 1, .loads = 1, .base = true},
     {"replace_without_loads", WRITE_REPLACE, .shards = 0, .loads = 0},
     {"replace_without_loads_fence", WRITE_REPLACE, .shards = 0, .loads = 0, .fence = true},
 };
@@ -200,6 +205,11 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
         .side = k->side ? &side_table : NULL, .fence = k->fence ? &fence : NULL,
         .partition_column = k->partition, .has_range = k->partition != NULL && !k->no_range, .range_null = k->part_null, .null_keys = k->nulls, .range_lo = k->lo, .range_hi = k->hi,
     };
+    struct bq_ref base = into;
+    if (k->base) {
+        snprintf(base.table, sizeof(base.table), "%s_base", table);
+        cut.base = &base;
+    }
     return sql_consolidate(&cut, sql, params, err);
 }
 
@@ -224,6 +234,37 @@ static void add_fold(struct buf *out, const char *id, const char *table, int sha
     golden_line(out, id, sql.data, golden_types(params), doc_boolean(true));
     doc_free(params);
     buf_free(&sql);
+}
+
+/* keys: "" for none. */
+static void add_view(struct buf *out, const char *id, const char *table, const char *const *keys, size_t key_count, const char *const *order, size_t order_count,
+                     int shards)
+{
+    AUTO(schema_free_auto) struct schema *schema = schema_of(table);
+    struct bq_ref base = {PROJECT, "shop", ""}, from[3];
+    snprintf(base.table, sizeof(base.table), "%s_base", table);
+    for (int i = 0; i < shards; i++) {
+        from[i] = (struct bq_ref){PROJECT, "staging", ""};
+        snprintf(from[i].table, sizeof(from[i].table), "%s_s%d", table, i);
+    }
+    struct sql_cut cut = {.schema = schema, .keys = keys, .key_count = key_count, .order_by = order, .order_count = order_count, .shards = from,
+                          .shard_count = (size_t)shards, .side = &side_table, .base = &base};
+    struct buf sql = BUF_INIT(2 * LIMIT_VIEW_SQL);
+    struct error err = ERROR_INIT;
+    if (sql_view(&cut, &sql, &err))
+        fail_msg("%s: %s", id, err.text);
+    golden_line(out, id, sql.data, doc_object(), doc_boolean(true));
+    buf_free(&sql);
+}
+
+static void add_views(struct buf *out)
+{
+    static const char *const keys[] = {"k", "k_date"}, *const order[] = {"created_at", "score"};
+    add_view(out, "view_base", "target", NULL, 0, NULL, 0, 0);
+    add_view(out, "view_merge", "target", keys, 1, NULL, 0, 1);
+    add_view(out, "view_merge_order", "target", keys, 2, order, 2, 3);
+    add_view(out, "view_append", "target", NULL, 0, NULL, 0, 2);
+    add_view(out, "view_exotic", "exotic", keys, 1, NULL, 0, 2);
 }
 
 static void add_permits(struct buf *out)
@@ -254,6 +295,7 @@ static char *corpus(void)
     add_fold(&out, "fold", "target", 1);
     add_fold(&out, "fold_three_shards", "target", 3);
     add_fold(&out, "fold_exotic", "exotic", 2);
+    add_views(&out);
     struct buf sql = BUF_INIT(LIMIT_SQL);
     sql_give_up(&sql, "line 1: it's \\ broken\nline 2: \"x\" `y` @p");
     golden_line(&out, "give_up", sql.data, doc_object(), doc_boolean(true));
@@ -288,7 +330,10 @@ static char *catalog(void)
                                         "{\"name\":\"bqfleet_load\",\"type\":\"STRING\"}"};
     AUTO(doc_free_auto) doc *tables = doc_array();
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char base[64];
+        snprintf(base, sizeof(base), "%s_base", names[i]);
         add_table(tables, "shop", names[i], fields_doc(fields_of(names[i])));
+        add_table(tables, "shop", base, fields_doc(fields_of(names[i])));
         for (int s = 0; s < 4; s++) {
             char shard[64];
             doc *fields = fields_doc(fields_of(names[i]));
