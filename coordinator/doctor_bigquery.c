@@ -79,6 +79,10 @@ enum verdict doctor_credentials(struct doctor *d)
     }
     struct auth *auth = d->bigquery.auth;
     int64_t lives_ms = auth_lives_ms(auth);
+    if (auth_complaint(auth) != NULL) {
+        doctor_advise(d, "%s", "then only you and what runs as you can use them; a mounted secret takes defaultMode: 0400");
+        return doctor_say(d, CHECK_WARN, "%s; %s", auth_describe(auth), auth_complaint(auth));
+    }
     if (lives_ms < 0)
         return doctor_say(d, CHECK_OK, "%s%s", auth_describe(auth), strcmp(auth_describe(auth), "anonymous") == 0 ? ": requests go without" : ", of unknown end");
     return doctor_say(d, CHECK_OK, "%s; its token was obtained and lives for %s", auth_describe(auth), units_show_ms(lives_ms, time, sizeof(time)));

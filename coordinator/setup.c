@@ -153,14 +153,14 @@ static int open_bigquery(struct setup *u, const struct command_env *env, const s
     const char *host = env->env("BIGQUERY_EMULATOR_HOST"), *cloud_project = env->env("GOOGLE_CLOUD_PROJECT");
     bool emulator = s->bigquery_url == NULL && host != NULL && host[0] != '\0';
     const char *url = s->bigquery_url != NULL ? s->bigquery_url : emulator ? host : DEFAULT_URL;
-    u->http = http_curl(u->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &u->metrics});
+    u->http = http_curl(u->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .proxy = s->proxy, .metrics = &u->metrics});
     u->auth = auth_choose(&(struct auth_choice){.how = s->auth, .token = s->token, .url = url, .emulator = emulator, .env = env->env,
                                                 .loop = u->world.loop, .http = u->http, .rnd = u->world.rnd}, err);
     if (u->auth == NULL)
         return -1;
     const char *project = s->project != NULL ? s->project : spec != NULL && spec->project != NULL ? spec->project : cloud_project;
     if (project == NULL || project[0] == '\0')
-        project = auth_project(u->auth);
+        project = auth_find_project(u->auth, u->world.loop, s->wait_ms);
     if (project == NULL || project[0] == '\0')
         return error_set(err, ERR_USAGE, 0, "no project: give --project, project: in the spec, or GOOGLE_CLOUD_PROJECT");
     u->world.bq = bq_new(&(struct bq_options){

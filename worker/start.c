@@ -106,13 +106,13 @@ static int open_bq(struct start *st, const struct settings *s, const char *(*env
 {
     const char *emulator = env("BIGQUERY_EMULATOR_HOST"), *project = s->project ? s->project : env("GOOGLE_CLOUD_PROJECT");
     const char *url = s->bigquery_url ? s->bigquery_url : emulator && emulator[0] ? emulator : DEFAULT_URL;
-    st->http = http_curl(st->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .metrics = &st->metrics});
+    st->http = http_curl(st->world.loop, &(struct http_options){.max_requests = (int)s->requests, .ca_file = s->ca_file, .proxy = s->proxy, .metrics = &st->metrics});
     st->auth = auth_choose(&(struct auth_choice){.how = s->auth, .token = s->token, .url = url, .emulator = url == emulator, .env = env,
                                                  .loop = st->world.loop, .http = st->http, .rnd = &st->rnd}, err);
     if (st->auth == NULL)
         return -1;
     if (project == NULL || project[0] == '\0')
-        project = auth_project(st->auth);
+        project = auth_find_project(st->auth, st->world.loop, s->wait_ms > 0 ? s->wait_ms : WAIT_SERVICE);
     /* Each run's record names the project of its jobs; this one is only for runs whose record does not. */
     st->world.bq = bq_new(&(struct bq_options){.loop = st->world.loop, .http = st->http, .auth = st->auth, .rnd = &st->rnd, .metrics = &st->metrics,
                                                .base_url = url, .project = project ? project : "", .requests = (int)s->requests});

@@ -1,5 +1,7 @@
 #include "common/bq/auth.h"
 
+#include "common/net/loop.h"
+
 /* Credentials that never change: none at all, or one bearer token. */
 
 struct fixed {
@@ -44,7 +46,29 @@ static void fixed_free(struct auth *a)
     free(f);
 }
 
-static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_project, fixed_lives_ms, fixed_free};
+static const struct auth_ops fixed_ops = {fixed_header, fixed_refused, fixed_describe, fixed_project, fixed_lives_ms, NULL, fixed_free};
+
+static void on_header(void *arg, const char *header, const struct error *err)
+{
+    (void)header; /* what is wrong shows at the next request, too */
+    (void)err;
+    *(bool *)arg = true;
+}
+
+static bool is_true(void *arg)
+{
+    return *(bool *)arg;
+}
+
+const char *auth_find_project(struct auth *a, struct loop *loop, int64_t wait_ms)
+{
+    const char *project = auth_project(a);
+    if (project && *project)
+        return project;
+    auth_header(a, on_header, &a->asked);
+    loop_until(loop, is_true, &a->asked, wait_ms * US_PER_MS);
+    return auth_project(a);
+}
 
 static struct auth *fixed_new(char *header)
 {

@@ -1,14 +1,11 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/bq/auth_source.h"
 
 /* Which credentials: the user's choice, then the documented order of application default credentials: the file that
  * GOOGLE_APPLICATION_CREDENTIALS names, the one that gcloud left, the metadata server. */
-
-#define IMPERSONATION_DEPTH 3 /* files within files */
 
 /* --- fields ---------------------------------------------------------------------------------------------------------------------------------- */
 
@@ -81,38 +78,29 @@ struct source *source_from_doc(const struct auth_world *w, const doc *d, const c
     return NULL;
 }
 
-/* Auth objects are made once a process, and so is this said once. */
-static void check_permissions(const char *path, const doc *d)
+/* What the user should mend about it, or NULL; the caller frees it. */
+static char *complaint_of(const char *path, const doc *d)
 {
     struct stat st;
     const char *type = doc_str(d, "type", "");
     bool secret = strcmp(type, "external_account") != 0 || doc_get(d, "client_secret");
-    if (secret && stat(path, &st) == 0 && (st.st_mode & (S_IRGRP | S_IROTH)) != 0)
-        log_warn("%s holds a secret and can be read by others than its owner (mode %04o); chmod 600 it", path, (unsigned)(st.st_mode & 07777));
+    if (!secret || stat(path, &st) != 0 || (st.st_mode & (S_IRGRP | S_IROTH)) == 0)
+        return NULL;
+    return xasprintf("%s holds a secret and can be read by others than its owner (mode %04o); chmod 600 it", path, (unsigned)(st.st_mode & 07777));
 }
 
+/* Auth objects are made once a process, and so is the complaint said once. */
 static struct auth *open_file(const struct auth_world *w, const char *path, const char *named_by, struct error *err)
 {
-    size_t len = 0;
-    AUTO(secret_free_auto) char *text = file_read(path, LIMIT_CREDENTIALS, &len, err);
-    if (text == NULL) {
-        if (err)
-            err->kind = ERR_FATAL;
-        error_prefix(err, "the credentials that %s", named_by);
-        error_reason(err, "credentials");
-        return NULL;
-    }
-    AUTO(doc_free_auto) doc *d = doc_parse(text, len, path, NULL); /* its error would quote the text */
-    struct source *source = NULL;
-    if (doc_type(d) != DOC_OBJECT)
-        error_set(err, ERR_FATAL, 0, "%s (%s): no JSON object; credentials are a file that gcloud or the Cloud console made", path, named_by);
-    else
-        source = source_from_doc(w, d, path, SCOPE_BIGQUERY, IMPERSONATION_DEPTH, err);
-    error_reason(err, "credentials");
+    doc *whole = NULL;
+    struct source *source = source_read(w, path, named_by, &whole, err);
+    AUTO(doc_free_auto) doc *d = whole;
     if (source == NULL)
         return NULL;
-    check_permissions(path, d);
-    return auth_cached(w, source, doc_str(d, "project_id", doc_str(d, "quota_project_id", NULL)));
+    AUTO(free_ptr) char *complaint = complaint_of(path, d);
+    if (complaint)
+        log_warn("%s", complaint);
+    return auth_cached(w, source_file(w, path, source), doc_str(d, "project_id", doc_str(d, "quota_project_id", NULL)), complaint);
 }
 
 /* Where gcloud leaves a login, or NULL when there is no home. */
@@ -136,7 +124,7 @@ static struct auth *open_default(const struct auth_choice *o, struct error *err)
         return open_file(&w, path, "gcloud left", err);
     AUTO(free_ptr) char *looked = xasprintf("BQFLEET_TOKEN, BQFLEET_TOKEN_FILE, --token (none); GOOGLE_APPLICATION_CREDENTIALS (not set); %.300s (absent)",
                                             path ? path : "gcloud's file (no HOME)");
-    return auth_cached(&w, source_metadata(&w, looked), NULL);
+    return auth_cached(&w, source_metadata(&w, looked), NULL, NULL);
 }
 
 /* --- the choice -------------------------------------------------------------------------------------------------------------------------------- */

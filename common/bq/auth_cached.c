@@ -29,13 +29,12 @@ struct cached {
     struct auth auth;
     struct auth_world world;
     struct source *source;
-    char *project;
+    char *project, *complaint;  /* may be NULL */
     char *header;               /* NULL: no token */
     int64_t ends_us;            /* of the token, by the loop's clock */
     int64_t rest_until_us;      /* no fetch behind the token before */
     bool used;                  /* since it came: else nobody needs another one early */
     bool fetching;              /* from the first try to the outcome, waits between tries included */
-    bool worked;                /* there was a token once */
     int failures;
     int64_t began_ms;
     struct timer *again, *early;
@@ -86,15 +85,12 @@ static void keep(struct cached *c, const char *token, int64_t lives_ms)
     c->ends_us = loop_now_us(c->world.loop) + lives_ms * US_PER_MS;
     c->rest_until_us = loop_now_us(c->world.loop) + REST_US;
     c->used = false;
-    c->worked = true;
     timer_set(c->early, i64_max(lives_ms * US_PER_MS - EARLY_US, REST_US));
     log_debug("credentials: a new token from %s, for %" PRId64 " s", c->source->what, lives_ms / 1000);
 }
 
 static void give_up(struct cached *c, struct error *err)
 {
-    if (!c->worked && c->source->ops->never)
-        c->source->ops->never(c->source, err);
     error_reason(err, "credentials");
     c->rest_until_us = loop_now_us(c->world.loop) + REST_US;
     if (life_left_us(c) > LAST_US) {
@@ -182,7 +178,13 @@ static const char *cached_describe(struct auth *a)
 
 static const char *cached_project(struct auth *a)
 {
-    return ((struct cached *)a)->project;
+    struct cached *c = (struct cached *)a;
+    return c->project ? c->project : c->source->ops->project ? c->source->ops->project(c->source) : NULL;
+}
+
+static const char *cached_complaint(struct auth *a)
+{
+    return ((struct cached *)a)->complaint;
 }
 
 static int64_t cached_lives_ms(struct auth *a)
@@ -201,21 +203,23 @@ static void cached_free(struct auth *a)
     timer_free(c->early);
     secret_free(c->header);
     free(c->project);
+    free(c->complaint);
     free(c);
     struct error err = ERROR_INIT;
     error_set(&err, ERR_FATAL, 0, "the client is closed");
     tell(&list, NULL, &err);
 }
 
-static const struct auth_ops cached_ops = {cached_header, cached_refused, cached_describe, cached_project, cached_lives_ms, cached_free};
+static const struct auth_ops cached_ops = {cached_header, cached_refused, cached_describe, cached_project, cached_lives_ms, cached_complaint, cached_free};
 
-struct auth *auth_cached(const struct auth_world *w, struct source *source, const char *project)
+struct auth *auth_cached(const struct auth_world *w, struct source *source, const char *project, const char *complaint)
 {
     struct cached *c = xcalloc(1, sizeof(*c));
     c->auth.ops = &cached_ops;
     c->world = *w;
     c->source = source;
     c->project = project ? xstrdup(project) : NULL;
+    c->complaint = complaint ? xstrdup(complaint) : NULL;
     c->again = timer_new(w->loop, attempt, c);
     c->early = timer_new(w->loop, on_early, c);
     STAILQ_INIT(&c->waiters);

@@ -115,7 +115,7 @@ void exchange_send(struct exchange *e, const struct auth_world *w, const struct 
     struct http_request q = {
         .method = r->method, .url = r->url, .headers = r->headers, .body = r->body ? &e->slice : NULL, .body_count = r->body ? 1 : 0,
         .connect_ms = r->connect_ms ? r->connect_ms : EXCHANGE_CONNECT_MS, .whole_ms = r->whole_ms ? r->whole_ms : EXCHANGE_WHOLE_MS,
-        .max_body = LIMIT_TOKEN_ANSWER, .urgent = true,
+        .max_body = LIMIT_TOKEN_ANSWER, .urgent = true, .direct = r->direct,
     };
     e->call = http_send(w->http, &q, answered, e);
 }

@@ -19,6 +19,7 @@ struct auth_world {
 
 #define SCOPE_BIGQUERY "https://www.googleapis.com/auth/bigquery"
 #define SCOPE_CLOUD "https://www.googleapis.com/auth/cloud-platform" /* for tokens that are only exchanged for another */
+#define IMPERSONATION_DEPTH 3 /* files within files */
 #define TOKEN_LIFE_S 3600 /* that is asked for, and assumed where an answer does not say */
 
 /* token NULL: err. lives_ms from now. */
@@ -28,15 +29,15 @@ struct source_ops {
     void (*fetch)(struct source *, source_cb *, void *arg); /* one attempt; calls back once, perhaps from inside */
     void (*stop)(struct source *);                          /* no callback comes any more */
     void (*free)(struct source *);                          /* stops, too */
-    /* May be NULL: the tries are spent and none ever worked; what the user should know instead. */
-    void (*never)(struct source *, struct error *);
+    /* May be NULL. The project, as far as known; asked for once, it is fetched along with the next token. */
+    const char *(*project)(struct source *);
 };
 struct source { const struct source_ops *ops; char *what; }; /* what: "service account a@b (FILE)" */
 static inline void source_free(struct source *s) { if (s) s->ops->free(s); }
 DEFINE_AUTO(source_free, struct source *)
 
-/* Takes the source over. project may be NULL. */
-struct auth *auth_cached(const struct auth_world *, struct source *, const char *project);
+/* Takes the source over. project and complaint may be NULL. */
+struct auth *auth_cached(const struct auth_world *, struct source *, const char *project, const char *complaint);
 
 /* --- sources; NULL with ERR_FATAL that names file and field -------------------------------------------------------------------------- */
 
@@ -47,7 +48,11 @@ struct source *source_external(const struct auth_world *, const doc *, const cha
 /* Takes inner over, also when it fails. delegates may be NULL. */
 struct source *source_impersonated(const struct auth_world *, struct source *inner, const char *url, const doc *delegates, int64_t life_s,
                                    const char *file, const char *scope, struct error *);
-/* looked: what was looked for before, for source_ops.never. */
+/* Of a file, whose text is given back when whole is not NULL. named_by begins its errors. */
+struct source *source_read(const struct auth_world *, const char *path, const char *named_by, doc **whole, struct error *);
+/* The same, and before each fetch the file is looked at: when it is another one, it is read anew (keys are rotated). Takes first over. */
+struct source *source_file(const struct auth_world *, const char *path, struct source *first);
+/* looked: what was looked for before, for the message that says so. */
 struct source *source_metadata(const struct auth_world *, const char *looked);
 
 /* --- reading files ----------------------------------------------------------------------------------------------------------------------- */
@@ -82,6 +87,7 @@ struct exchange_request {
     const char *what;                /* begins the text of errors */
     const char *advice;              /* ends it when the service says no */
     int64_t connect_ms, whole_ms;    /* 0: 10 s, 30 s */
+    bool direct;                     /* past any proxy */
 };
 void exchange_send(struct exchange *, const struct auth_world *, const struct exchange_request *, exchange_cb *, void *arg);
 void exchange_stop(struct exchange *);

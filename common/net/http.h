@@ -27,6 +27,7 @@ struct http_request {
     /* Milliseconds; 0: the transport's default (10 s, 60 s, 30 s, 300 s). */
     int64_t connect_ms, first_byte_ms, stall_ms, whole_ms;
     size_t max_body;                 /* bytes of the answer; 0: LIMIT_HTTP_BODY. Beyond it the call fails (ERR_FATAL, "too large"). */
+    bool direct;                     /* past any proxy */
     bool urgent;                     /* ahead of waiting requests: lease renewals, cancellations */
 };
 

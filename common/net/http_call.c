@@ -346,6 +346,8 @@ static void set_connection(struct http_call *c, bool fresh_connection)
         curl_easy_setopt(e, CURLOPT_CAINFO, h->ca_file);
     if (h->proxy != NULL)
         curl_easy_setopt(e, CURLOPT_PROXY, h->proxy);
+    if (c->request.direct)
+        curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
 }
 
 void call_prepare(struct http_call *c, bool fresh_connection)

@@ -126,16 +126,54 @@ static void where_it_is_can_be_said(void **state)
 static void without_any_credentials_it_lists_where_it_looked(void **state)
 {
     (void)state;
-    /* Something that answers every name is no metadata server. */
-    SCRIPT(s, {"GET", "/token", NULL, 0, NULL, NULL}, {"GET", "/token", NULL, 200, TOKEN("T1"), NULL}, {"GET", "/token", NULL, 0, NULL, NULL},
-           {"GET", "/token", NULL, 200, TOKEN("T1"), "Metadata-Flavor: Other"});
+    /* Nobody is there; and something that answers every name is no metadata server. Each is told at once. */
+    SCRIPT(s, {"GET", "/token", NULL, 0, NULL, NULL}, {"GET", "/token", NULL, 200, TOKEN("T1"), "Metadata-Flavor: Other"});
     struct auth *a = open_adc(&s, NULL);
+    int64_t began_us = loop_now_us(s.loop);
+    assert_int_equal(ask_header(&s, a).err.kind, ERR_FATAL);
     struct told t = ask_header(&s, a);
     assert_int_equal(t.err.kind, ERR_FATAL);
+    assert_true(loop_now_us(s.loop) - began_us < US_PER_S);
     static const char *const said[] = {"no credentials for BigQuery", "BQFLEET_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS (not set)",
                                        "application_default_credentials.json (absent)", "metadata.google.internal", "BIGQUERY_EMULATOR_HOST"};
     for (size_t i = 0; i < ARRAY_LEN(said); i++)
         assert_has(t.err.text, said[i]);
+    auth_free(a);
+    script_end(&s);
+}
+
+static void in_a_pod_it_may_be_late(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"GET", "/token", NULL, 0, NULL, NULL}, {"GET", "/token", NULL, 503, "", NULL}, {"GET", "/token", NULL, 200, TOKEN("T1"), "Metadata-Flavor: Google"});
+    place_set("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+    struct auth *a = open_adc(&s, NULL);
+    assert_has(ask_header(&s, a).header, "Bearer T1");
+    auth_free(a);
+    script_end(&s);
+}
+
+static void it_says_the_project_when_nobody_else_does(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"GET", "/computeMetadata/v1/project/project-id", "Metadata-Flavor: Google\n", 200, "my-project", "Metadata-Flavor: Google"},
+           {"GET", FROM_METADATA, NULL, 200, TOKEN("T1"), "Metadata-Flavor: Google"});
+    struct auth *a = open_adc(&s, NULL);
+    assert_null(auth_project(a));
+    assert_string_equal(auth_find_project(a, s.loop, 10000), "my-project");
+    assert_has(ask_header(&s, a).header, "Bearer T1");
+    assert_string_equal(auth_project(a), "my-project");
+    auth_free(a);
+    script_end(&s);
+}
+
+static void nobody_there_says_no_project_either(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"GET", "/project-id", NULL, 0, NULL, NULL}, {"GET", "/project-id", NULL, 0, NULL, NULL});
+    struct auth *a = open_adc(&s, NULL);
+    assert_null(auth_find_project(a, s.loop, 10000));
+    assert_has(ask_header(&s, a).err.text, "no credentials for BigQuery; looked for: BQFLEET_TOKEN");
     auth_free(a);
     script_end(&s);
 }
@@ -350,6 +388,9 @@ int main(void)
         TEST(the_metadata_server_is_asked_with_its_header),
         TEST(where_it_is_can_be_said),
         TEST(without_any_credentials_it_lists_where_it_looked),
+        TEST(in_a_pod_it_may_be_late),
+        TEST(it_says_the_project_when_nobody_else_does),
+        TEST(nobody_there_says_no_project_either),
         TEST(a_machine_without_an_account_is_told_so),
         TEST(a_subject_token_in_a_file_is_exchanged_and_read_anew),
         TEST(a_subject_token_may_be_a_field_of_json),
