@@ -48,6 +48,7 @@ int command_serve(struct command_env *, char *const *args, int count);
 int command_try(struct command_env *, char *const *args, int count);
 int command_plan(struct command_env *, char *const *args, int count);
 int command_init(struct command_env *, char *const *args, int count);
+int command_dedupe(struct command_env *, char *const *args, int count);
 int command_permits(struct command_env *, char *const *args, int count);
 int command_topics(struct command_env *, char *const *args, int count);
 int command_doctor(struct command_env *, char *const *args, int count);

@@ -25,6 +25,7 @@ static const struct command commands[] = {
     {"serve", "", "Coordinate the runs of a fleet until told to stop; as many as wanted.", WHO_SERVE | WHO_FLEET | WHO_BIGQUERY, 0, 0, command_serve},
     {"permits", "init|list|watch|free TABLE [SLOT]", "Who may change a table just now: make, show, follow, take back permits.", WHO_PERMITS | WHO_BIGQUERY, 2, 3,
      command_permits},
+    {"dedupe", "TABLE", "Leave one row of each key in a table, rewriting only partitions that hold more.", WHO_DEDUPE | WHO_BIGQUERY, 1, 1, command_dedupe},
     {"topics", "create|check", "Create a fleet's topics, or say what is wrong with them.", WHO_TOPICS | WHO_FLEET, 1, 1, command_topics},
     {"doctor", "[SPEC]", "Check settings, broker, topics, credentials, permissions and tables, and say what to do.", WHO_DOCTOR | WHO_FLEET | WHO_BIGQUERY,
      0, 1, command_doctor},

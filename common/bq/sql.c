@@ -131,9 +131,7 @@ static int check_list(const struct schema *schema, const char *what, const char 
     return 0;
 }
 
-int sql_check_columns(const struct schema *schema, enum write_mode mode, const char *const *keys, size_t key_count,
-                      const char *const *order_by, size_t order_count, const char *const *insert_only, size_t insert_only_count,
-                      struct error *err)
+static int check_own_names(const struct schema *schema, struct error *err)
 {
     for (size_t i = 0; i < schema->count; i++) {
         const char *name = schema->fields[i].name;
@@ -143,6 +141,23 @@ int sql_check_columns(const struct schema *schema, enum write_mode mode, const c
         if (!sql_identifier_ok(name))
             return error_set(err, ERR_USAGE, 0, "the target table has a column whose name cannot be written in SQL: %s", name);
     }
+    return 0;
+}
+
+int sql_check_table(const struct schema *schema, const char *const *keys, size_t key_count, const char *const *order_by, size_t order_count, struct error *err)
+{
+    if (check_own_names(schema, err) || check_list(schema, "--keys", keys, key_count, key_trouble, err) ||
+        check_list(schema, "--order-by", order_by, order_count, order_trouble, err))
+        return -1;
+    return 0;
+}
+
+int sql_check_columns(const struct schema *schema, enum write_mode mode, const char *const *keys, size_t key_count,
+                      const char *const *order_by, size_t order_count, const char *const *insert_only, size_t insert_only_count,
+                      struct error *err)
+{
+    if (check_own_names(schema, err))
+        return -1;
     if (mode == WRITE_MERGE && key_count == 0)
         return error_set(err, ERR_USAGE, 0, "write.keys: mode merge needs the columns that tell rows apart");
     if (check_list(schema, "write.keys", keys, key_count, key_trouble, err) ||

@@ -65,6 +65,9 @@ int sql_fold(const struct sql_cut *, struct buf *sql, doc **params, struct error
 int sql_check_columns(const struct schema *, enum write_mode, const char *const *keys, size_t key_count, const char *const *order_by,
                       size_t order_count, const char *const *insert_only, size_t insert_only_count, struct error *);
 
+/* The same for a table that is looked at by itself, in the words of a command line. */
+int sql_check_table(const struct schema *, const char *const *keys, size_t key_count, const char *const *order_by, size_t order_count, struct error *);
+
 /* A statement that does nothing: a job that only says, by its id and labels, that there was nothing to write. */
 void sql_nothing(struct buf *sql);
 /* A statement that would change the table if there were anything to change: for dry runs, which are refused to those who may not. */

@@ -67,6 +67,7 @@ static void got_table(void *arg, const struct bq_answer *a)
     t.rows = doc_int(a->doc, "numRows", 0);
     t.bytes = doc_int(a->doc, "numBytes", 0);
     t.created_ms = doc_int(a->doc, "creationTime", 0);
+    t.modified_ms = doc_int(a->doc, "lastModifiedTime", 0);
     t.expires_ms = doc_int(a->doc, "expirationTime", 0);
     g->cb(g->arg, &t, NULL);
     schema_free(t.schema);

@@ -15,7 +15,7 @@ struct bq_table {
     bool require_filter;
     char type[32];             /* "TABLE", "VIEW", ... */
     char location[64];
-    int64_t rows, bytes, created_ms, expires_ms; /* expires 0: never */
+    int64_t rows, bytes, created_ms, modified_ms, expires_ms; /* expires 0: never */
     char etag[128];
 };
 /* err 404: reason "notFound", ERR_FATAL. The table is valid during the call; its schema may be taken by setting it to NULL. */

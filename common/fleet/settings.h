@@ -11,14 +11,14 @@ enum {
     WHO_BIGQUERY = 8,    /* commands that speak to BigQuery */
     WHO_RUN = 16, WHO_SUBMIT = 32, WHO_WATCH = 64, WHO_SERVE = 128, WHO_TOPICS = 256, WHO_PLAN = 512, WHO_TRY = 1024, WHO_STATUS = 2048,
     WHO_FINISH = 4096, WHO_CANCEL = 8192, WHO_CONFIG = 16384, WHO_INIT = 32768,
-    WHO_DEAD = 65536, WHO_REDRIVE = 131072, WHO_PERMITS = 262144, WHO_DOCTOR = 524288, WHO_ALL = 0x7fffffff
+    WHO_DEAD = 65536, WHO_REDRIVE = 131072, WHO_PERMITS = 262144, WHO_DOCTOR = 524288, WHO_DEDUPE = 1048576, WHO_ALL = 0x7fffffff
 };
 
 struct settings {
     /* bus */
     char *brokers; char **kafka; char *kafka_file; char *prefix;
     /* BigQuery */
-    char *project, *location, *bigquery_url, *auth, *token, *ca_file, *proxy;
+    char *project, *location, *bigquery_url, *auth, *token, *ca_file;
     int64_t requests;
     /* work */
     int64_t parallel, buffer, streams, load_size, linger_ms, prefetch, grace_ms, session_ms;
@@ -28,8 +28,8 @@ struct settings {
     bool static_member;
     /* commands */
     char *run_id, **set, *failed, *to, *item, *output, *progress, *text;
-    char *key, *since, *until, *rate;
-    int64_t limit, partitions, replication, permits, lease_ms, wait_ms, abandon_ms, takeover_ms;
+    char *key, *since, *until, *rate, *keys, *order_by, *null_keys, **partition;
+    int64_t max_bytes_billed, limit, partitions, replication, permits, lease_ms, wait_ms, abandon_ms, takeover_ms;
     bool replace_run, accept_failed, accept_rest, dry_run, detach, yes, probe;
     /* process */
     char *config, *log_level, *log_format;
