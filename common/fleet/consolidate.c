@@ -225,7 +225,7 @@ static void run_job(struct consolidate *c)
     if (c->view != NULL && c->found) /* it is only read: what was to be said in it can no longer be told */
         error_set(&c->impossible, ERR_FATAL, 0, "the view is beyond this cut, whose job is not there");
     bool lists = c->view != NULL && !cut_view_compacts(c->view), gives_up = c->impossible.kind != ERR_NONE;
-    AUTO(free_ptr) char *sql = gives_up ? NULL : xstrndup(c->text.sql.data, c->text.sql.len);
+    AUTO(free_ptr) char *sql = gives_up || lists ? NULL : xstrndup(c->text.sql.data, c->text.sql.len);
     doc *params = gives_up || c->text.params == NULL ? NULL : doc_copy(c->text.params);
     if (params != NULL && c->text.fenced)
         permits_fence_params(params, c->grant ? c->grant : &(struct permit_grant){.slot = -1, .token = "none"});
@@ -233,7 +233,7 @@ static void run_job(struct consolidate *c)
     struct bq_job_spec spec = {.id_base = c->base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
                                .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
-                               .on_inserted = on_inserted};
+                               .target = c->record->has_target ? &c->record->target : NULL, .on_inserted = on_inserted};
     if (lists && !gives_up && cut_view_list(c->view, &spec, &c->impossible) != 0)
         spec.give_up = &c->impossible;
     c->step = STEP_JOB;

@@ -86,8 +86,9 @@ struct mtable *model_table(struct bqmodel *m, const struct bq_ref *ref)
 struct mtable *model_table_add(struct bqmodel *m, const struct bq_ref *ref, const doc *body, struct error *err)
 {
     AUTO(doc_free_auto) doc *none = doc_set(doc_object(), "fields", doc_array());
-    struct schema *schema = schema_parse(doc_get(body, "schema.fields") ? doc_get(body, "schema") : none, err);
-    if (schema == NULL)
+    bool view = doc_type(doc_get(body, "view")) == DOC_OBJECT;
+    struct schema *schema = view ? NULL : schema_parse(doc_get(body, "schema.fields") ? doc_get(body, "schema") : none, err);
+    if (schema == NULL && !view)
         return NULL;
     struct mtable *t = xcalloc(1, sizeof(*t));
     t->ref = *ref;
@@ -97,7 +98,7 @@ struct mtable *model_table_add(struct bqmodel *m, const struct bq_ref *ref, cons
     t->expires_ms = doc_int(body, "expirationTime", 0);
     t->incarnation = ++m->next_id;
     t->version = 1;
-    if (doc_get(body, "view") && mtable_set_view(m, t, body, err) != 0) {
+    if (view && mtable_set_view(m, t, body, err) != 0) {
         table_free(t);
         return NULL;
     }

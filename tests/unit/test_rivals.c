@@ -1,5 +1,7 @@
 #include "tests/unit/support_coord.h"
+
 #include "tests/sim/sleeper.h"
+#include "tests/unit/support_tables.h"
 
 /*
  * Schedules drawn at random, of two or three coordinators at one run: they are stopped for minutes, killed and replaced, replies are lost, jobs fail or take long,
@@ -43,10 +45,13 @@ struct theatre {
     bool talks;              /* its submitter is alive until it has sealed */
     bool sealed;
     bool hopeless;           /* enough jobs may fail for a cut to be given up */
+    bool shown;              /* its rows are shown by a view (write.via worker-tables) */
     struct { int64_t first, count; } made[4096]; /* loads, by the number of their shard */
     int64_t next_fresh;      /* items below it were loaded at least once */
-    uint64_t seed;
+    uint64_t seed, looked;
 };
+
+static void look_at_the_view(struct theatre *h);
 
 static void on_trouble(void *arg, struct track *t, const struct error *err)
 {
@@ -141,7 +146,14 @@ static void trouble(struct theatre *h)
         {.match = "bqfleet_side", .kind = BQMODEL_JOB_SLOW, .ms = 60000}, {.match = "bqfleet_fold", .kind = BQMODEL_JOB_SLOW, .ms = 60000},
         {.match = "bqfleet_fold", .kind = BQMODEL_LOSE_REPLY}, {.match = "bqfleet_side", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error."},
         {.match = "bqfleet_fold", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 2}};
-    const struct bqmodel_fault *f = &kinds[up_to(ARRAY_LEN(kinds))];
+    static const struct bqmodel_fault of_views[] = {
+        {.match = "/tables/t", .kind = BQMODEL_LOSE_REPLY, .times = 2}, {.match = "/tables/t", .kind = BQMODEL_DELAY, .ms = 50000},
+        {.match = "PATCH", .kind = BQMODEL_LOSE_REPLY}, {.match = "PATCH", .kind = BQMODEL_STATUS, .status = 503, .executed = true},
+        {.match = "PATCH", .kind = BQMODEL_DELAY, .ms = 100000}, {.match = "PATCH", .kind = BQMODEL_STATUS, .status = 500, .times = 8},
+        {.match = "GET /bigquery/v2/projects/local/datasets", .kind = BQMODEL_DELAY, .ms = 90000}, {.match = "bqfleet_end", .kind = BQMODEL_JOB_SLOW, .ms = 90000},
+        {.match = "bqfleet_end", .kind = BQMODEL_LOSE_REPLY, .times = 2}, {.match = "DELETE", .kind = BQMODEL_STATUS, .status = 500, .times = 6}};
+    bool view = h->shown && one_in(2);
+    const struct bqmodel_fault *f = view ? &of_views[up_to(ARRAY_LEN(of_views))] : &kinds[up_to(ARRAY_LEN(kinds))];
     h->hopeless = h->hopeless || f->kind == BQMODEL_JOB_ERROR;
     bqmodel_fault(h->stage->model, f);
 }
@@ -178,6 +190,8 @@ static void step(struct theatre *h)
     }
     static const int64_t sleeps_ms[] = {0, 1, 5, 20, 100, 1000, 10000, 40000, 200000};
     stage_sleep(h->stage, up_to(1 + sleeps_ms[up_to(ARRAY_LEN(sleeps_ms))]));
+    if (h->shown)
+        look_at_the_view(h);
 }
 
 /* --- what must be true ----------------------------------------------------------------------------------------------------------------------------- */
@@ -244,6 +258,26 @@ static int effects_of(struct stage *s, const char *run, int64_t cut)
     return n;
 }
 
+/* At any time: no item twice, and what was there once stays. */
+static void look_at_the_view(struct theatre *h)
+{
+    static struct pairs before, now;
+    rows_of_the_target(h->stage, &now);
+    for (size_t i = 1; i < now.count; i++)
+        if (now.v[i].item == now.v[i - 1].item)
+            fail_msg("seed %" PRIu64 ": the view shows item %" PRId64 " twice", h->seed, now.v[i].item);
+    if (h->seed != h->looked)
+        before.count = 0;
+    for (size_t i = 0, k = 0; i < before.count; i++) {
+        while (k < now.count && by_pair(&now.v[k], &before.v[i]) < 0)
+            k++;
+        if (k == now.count || by_pair(&now.v[k], &before.v[i]) != 0)
+            fail_msg("seed %" PRIu64 ": item %" PRId64 " of load %" PRId64 " was in the view and is not any more", h->seed, before.v[i].item, before.v[i].load);
+    }
+    h->looked = h->seed;
+    before = now;
+}
+
 static void check_all(struct theatre *h)
 {
     static struct pairs want, have;
@@ -269,6 +303,10 @@ static void check_all(struct theatre *h)
         if (n != (f->cuts[i].state == CUT_DONE && f->cuts[i].loads > 0) && !(n <= 1 && f->cuts[i].loads == 0))
             fail_msg("seed %" PRIu64 ": cut %" PRId64 " (state %d) had %d effects", h->seed, f->cuts[i].number, f->cuts[i].state, n);
     }
+    if (h->shown)
+        look_at_the_view(h);
+    if (h->shown && stage_tables(s, "t_bqfleet_") != 1)
+        fail_msg("seed %" PRIu64 ": %d tables are behind the view", h->seed, stage_tables(s, "t_bqfleet_"));
     if (stage_tables(s, "bqf_") != 0)
         fail_msg("seed %" PRIu64 ": %d staging tables are left", h->seed, stage_tables(s, "bqf_"));
 }
@@ -327,7 +365,7 @@ static void come_to_an_end(struct theatre *h)
     stage_sleep(s, 600000);
 }
 
-static void one_schedule(uint64_t seed)
+static void one_schedule(uint64_t seed, bool shown)
 {
     void *state;
     rnd_seeded(&dice, seed);
@@ -337,6 +375,7 @@ static void one_schedule(uint64_t seed)
     static const int64_t everies_ms[] = {0, 2000, 20000, 60000};
     h->seed = seed;
     h->talks = one_in(2);
+    h->shown = shown;
     h->shards_at_once = one_in(2) ? 0 : (size_t)(8 + up_to(3)); /* their square is the most */
     h->params_at_once = one_in(2) ? 0 : (size_t)(1 + up_to(3));
     h->record = stage_record(s, "run-1", "batch");
@@ -345,6 +384,8 @@ static void one_schedule(uint64_t seed)
         h->record->mode = WRITE_APPEND;
         h->record->key_count = 0;
     }
+    if (shown)
+        tables_stage(s, h->record);
     stage_publish(s, h->record);
     stage_say(s, h->record, (struct log_msg){.type = LOGM_ALIVE});
     for (int i = 0; i < RIVALS; i++)
@@ -364,21 +405,33 @@ static void one_schedule(uint64_t seed)
     stage_close(&state);
 }
 
-static void whatever_happens_the_target_is_what_the_log_says(void **state)
+static void schedules(bool shown)
 {
-    (void)state;
     const char *given = getenv("SEED"), *count = getenv("SCHEDULES"), *from = getenv("FROM");
     if (given != NULL) {
-        one_schedule(strtoull(given, NULL, 10));
+        one_schedule(strtoull(given, NULL, 10), shown);
         return;
     }
     uint64_t first = from ? strtoull(from, NULL, 10) : 1, many = count ? strtoull(count, NULL, 10) : 150;
     for (uint64_t seed = first; seed < first + many; seed++)
-        one_schedule(seed);
+        one_schedule(seed, shown);
+}
+
+static void whatever_happens_the_target_is_what_the_log_says(void **state)
+{
+    (void)state;
+    schedules(false);
+}
+
+static void whatever_happens_a_view_is_what_the_log_says(void **state)
+{
+    (void)state;
+    schedules(true);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(whatever_happens_the_target_is_what_the_log_says)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(whatever_happens_the_target_is_what_the_log_says),
+                                       cmocka_unit_test(whatever_happens_a_view_is_what_the_log_says)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
