@@ -19,6 +19,7 @@ const struct opt settings_rows[] = {
     {"auth", OPT_STR, AT(auth), "auto", 0, 0, BQ, "HOW", "Credentials: none, the token, or application default credentials (auto: none for an emulator, else the token if there is one, else adc).", "auto|anonymous|bearer|adc"},
     {"token", OPT_SECRET, AT(token), NULL, 0, 0, BQ, "TOKEN", "Bearer token; better given by BQFLEET_TOKEN or BQFLEET_TOKEN_FILE than on the command line.", NULL},
     {"ca-file", OPT_STR, AT(ca_file), NULL, 0, 0, BQ, "FILE", "Certificates to trust instead of the system's.", NULL},
+    {"proxy", OPT_SECRET, AT(proxy), NULL, 0, 0, BQ, "URL", "Proxy for BigQuery and the token services (http://HOST:PORT); default: HTTPS_PROXY and NO_PROXY.", NULL},
     {"requests", OPT_INT, AT(requests), "32", 1, 300, BQ, "N", "HTTP requests at once in this process.", NULL},
     {"parallel", OPT_INT, AT(parallel), "cores", 1, 100000, WORK | WHO_TRY, "N", "Items at once.", NULL},
     {"buffer", OPT_SIZE, AT(buffer), "64MiB", 1 << 20, MAX_BYTES, WORK, "SIZE", "Bytes of rows held at once, in all.", NULL},

@@ -18,7 +18,7 @@ struct settings {
     /* bus */
     char *brokers; char **kafka; char *kafka_file; char *prefix;
     /* BigQuery */
-    char *project, *location, *bigquery_url, *auth, *token, *ca_file;
+    char *project, *location, *bigquery_url, *auth, *token, *ca_file, *proxy;
     int64_t requests;
     /* work */
     int64_t parallel, buffer, streams, load_size, linger_ms, prefetch, grace_ms, session_ms;
