@@ -1,70 +1,53 @@
-"""The case it was made for: 158 items of 25 rows, 100 at once, 250 ms of work each, loads and DML of a second each.
+"""The case it was made for: 158 items of 25 rows, 100 at once, 250 ms of work each, loads and DML of a second each; every way of writing, and the naive one.
 
 needs: broker
 """
-import json
 import os
 import statistics
-import sys
 import time
 
 import bench
 import fleet_bench
-from support.fleet import assert_target, batch, control, create_target, expected, jobs_of, make_items
+from support import the_case
 from support.scene import Scene
 
-ITEMS, ROWS, WORKERS, WINDOW, WORK_S, STEP_S = 158, 25, 4, 25, 0.25, 1.0
-PATH_S = -(-ITEMS // (WORKERS * WINDOW)) * WORK_S + 2 * STEP_S  # two waves of work, a load, the MERGE
-
-HANDLER = f"""
-import json, sys, threading, time
-lock = threading.Lock()
-def work(m):
-    time.sleep({WORK_S})
-    key, n = m["key"], m["payload"]["n"]
-    rows = [{{"k": key, "part": p, "v": n * 10 + p, "note": f"{{key}}/{{p}}", "version": 1}} for p in range({ROWS})]
-    with lock:
-        sys.stdout.write(json.dumps({{"item": m["item"], "rows": rows, "done": True}}) + "\\n")
-        sys.stdout.flush()
-for line in sys.stdin:
-    message = json.loads(line)
-    if "hello" in message:
-        print('{{"ready": true}}', flush=True)
-    else:
-        threading.Thread(target=work, args=(message,)).start()
-"""
+TARGETS = {"staging merge": 1.2, "direct merge, disjoint": 1.5, "direct append": 1.5}
 
 
-def one(bq):
-    """Seconds, requests and loads of one run, with everything up before it."""
-    scene = Scene(bench.FOLDER, bq, os.environ["BQF_BROKERS"])
-    create_target(scene)
-    scene.create_topics("--partitions", "16")
-    program = scene.write("sleeper.py", HANDLER)
-    handlers = scene.write("handlers.yaml", json.dumps({"work": {"exec": [sys.executable, str(program)], "window": WINDOW}}))
-    for n in range(WORKERS):
-        scene.start("bqfleet-worker", *scene.flags, "--handlers-file", handlers, "--name", f"w{n}", "--parallel", str(WINDOW))
-    warm, items = make_items(ITEMS, 1000), make_items(ITEMS)
-    done = scene.bqfleet("run", batch(scene, warm, "warm"))  # the workers have found each other, the target its permits
-    assert done.code == 0, done
-    time.sleep(6)  # the permit is back, and nobody waits for it any more
-    first, loads = control(bq, "counters")["requests"], len(jobs_of(bq, "load"))
-    start = time.monotonic()
-    done = scene.bqfleet("run", batch(scene, items), "--output", "json")
-    took = time.monotonic() - start
-    assert done.code == 0, done
-    requests, loads = control(bq, "counters")["requests"] - first, len(jobs_of(bq, "load")) - loads
-    assert_target(scene, expected(warm + items, rows_each=ROWS))
-    for program in scene.programs:
+def scene():
+    bq = fleet_bench.model(bench.FOLDER, *the_case.MODEL)
+    made = Scene(bench.FOLDER, bq, os.environ["BQF_BROKERS"])
+    made.programs.append(bq.program)
+    return made
+
+
+def one(strategy):
+    """A run with everything up before it."""
+    play = scene()
+    the_case.prepare(play, strategy)
+    the_case.run(play, strategy, 1000, "warm")  # the workers have found each other, the target its permits
+    time.sleep(8)  # the permit is back, and nobody waits for it any more
+    told = the_case.run(play, strategy)
+    for program in play.programs:
         program.kill()
-    return took, requests, loads
+    return told
 
 
-step = str(int(STEP_S * 1000))
-bq = fleet_bench.model(bench.FOLDER, "--load-ms", step, "--dml-ms", step)
-runs = [one(bq) for _ in range(bench.size(3, 1))]
-bq.program.kill()
-took, requests, loads = (statistics.median(run[i] for run in runs) for i in range(3))
-bench.report("the case, beside work + load + MERGE", took / PATH_S, "x", 1.2, most=True, beside=f"{took:.2f} of {PATH_S:.2f} s, {WORKERS} workers")
-bench.report("requests to BigQuery in it", requests, "", 60, most=True)
-bench.report("load jobs in it", loads, "", 6, most=True)
+def beside(told, ideal_s):
+    return (f"{told['seconds']:.2f} of {ideal_s:.2f} s; {told['lost']} rows lost, {told['rejected']} statements rejected, {told['dml']} DML on the target and "
+            f"{told['updates']} on permits, {told['loads'] + told['queries']} jobs, {told['requests']} requests, {told['bytes_billed'] >> 20} MiB billed")
+
+
+for strategy, (_, behind_s) in the_case.STRATEGIES.items():
+    runs = sorted((one(strategy) for _ in range(bench.size(3, 1))), key=lambda told: told["seconds"])
+    told, ideal_s = runs[len(runs) // 2], the_case.PATH_S + behind_s
+    assert sum(r["lost"] + r["rejected"] for r in runs) == 0, runs
+    bench.report(f"{strategy}, beside the ideal", told["seconds"] / ideal_s, "x", TARGETS.get(strategy), most=True, beside=beside(told, ideal_s))
+    if strategy == "staging merge":
+        bench.report("requests to BigQuery in it", statistics.median(r["requests"] for r in runs), "", 60, most=True)
+        bench.report("load jobs in it", statistics.median(r["loads"] for r in runs), "", 6, most=True)
+play = scene()
+told = the_case.naive(play)
+play.programs[0].kill()
+ideal_s = the_case.PATH_S + the_case.ITEMS / 2 * the_case.STEP_S
+bench.report("the naive way: rows lost", 100 * told["lost"] / (the_case.ITEMS * the_case.ROWS), "%", beside=beside(told, ideal_s))

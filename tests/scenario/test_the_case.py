@@ -1,47 +1,33 @@
-"""The case that bqfleet was made for: 158 items of 25 rows, 100 at once, 250 ms of work each, loads and DML of a second."""
-import json
-import sys
-import time
+"""The case that bqfleet was made for, for each way of writing, and the naive one that loses rows."""
+import pytest
 
-from support.fleet import assert_honest, assert_target, batch, control, create_target, expected, jobs_of, make_items, summary
+from support import the_case
+from support.fleet import batch, create_target, expected, jobs_of, make_items, no_shards_left
 
-ITEMS, ROWS, WORKERS, WINDOW = 158, 25, 4, 25
-
-HANDLER = """
-import json, sys, threading, time
-lock = threading.Lock()
-def work(m):
-    time.sleep(0.25)
-    key, n = m["key"], m["payload"]["n"]
-    rows = [{"k": key, "part": p, "v": n * 10 + p, "note": f"{key}/{p}", "version": 1} for p in range(ROWS)]
-    with lock:
-        sys.stdout.write(json.dumps({"item": m["item"], "rows": rows, "done": True}) + "\\n")
-        sys.stdout.flush()
-for line in sys.stdin:
-    message = json.loads(line)
-    if "hello" not in message:
-        threading.Thread(target=work, args=(message,)).start()
-"""
+WRITTEN_AT_ONCE = ("staging merge", "staging append", "staging replace", "staging replace-partitions")
 
 
-def test_158_items_are_written_by_one_merge(make_scene, bqmodel, broker):
-    scene = make_scene(bqmodel("--limits", "--load-ms", "1000", "--dml-ms", "1000"), broker.address)
-    create_target(scene)
-    scene.create_topics("--partitions", "16")
-    program = scene.write("sleeper.py", HANDLER.replace("ROWS", str(ROWS)))
-    handlers = scene.write("handlers.yaml", json.dumps({"work": {"exec": [sys.executable, str(program)], "window": WINDOW}}))
-    for n in range(WORKERS):
-        scene.start("bqfleet-worker", *scene.flags, "--handlers-file", handlers, "--name", f"w{n}", "--parallel", str(WINDOW))
-    items = make_items(ITEMS)
-    before = time.monotonic()
-    done = scene.bqfleet("run", batch(scene, items), "--output", "json")
-    took = time.monotonic() - before
-    assert done.code == 0, done
-    assert_target(scene, expected(items, rows_each=ROWS))
-    counters = control(scene.bq, "counters")
-    print(f"{took:.1f} s, {len(jobs_of(scene.bq, 'load'))} loads, counters {({k: v for k, v in counters.items() if k != 'jobs'})}")
-    assert len(jobs_of(scene.bq, "cut")) == 1
-    assert len(jobs_of(scene.bq, "load")) <= 3 * WORKERS
-    assert counters["limited"] == 0
-    assert summary(done)["failed"] == 0
-    assert_honest(scene.bq)
+@pytest.mark.parametrize("strategy", the_case.STRATEGIES)
+def test_158_items_lose_nothing_and_nothing_is_refused(make_scene, bqmodel, broker, strategy):
+    scene = make_scene(bqmodel(*the_case.MODEL), broker.address)
+    the_case.prepare(scene, strategy)
+    told = the_case.run(scene, strategy)
+    print(strategy, told)
+    assert told["lost"] == 0
+    assert told["rejected"] == told["limited"] == 0
+    assert told["told"]["failed"] == 0
+    assert told["loads"] <= 3 * the_case.WORKERS + 2  # and the rows of permits
+    assert told["cuts"] <= 1
+    assert told["dml"] <= 2 * the_case.WORKERS + 1
+    if strategy in WRITTEN_AT_ONCE:
+        assert told["dml"] == told["cuts"] == 1
+    no_shards_left(scene)
+
+
+def test_the_naive_way_loses_most_of_them(make_scene, bqmodel):
+    told = the_case.naive(make_scene(bqmodel(*the_case.MODEL)))
+    print(told)
+    assert told["dml"] == the_case.ITEMS
+    assert told["lost"] >= the_case.ITEMS * the_case.ROWS // 2
+    assert told["rejected"] > 0
+    assert any("Too many DML statements outstanding" in error for error in told["told"]["errors"])
