@@ -56,6 +56,11 @@ void tables_plan(const struct record *r, const struct fold *f, int64_t cut, size
     }
     if (s.at >= 0 && s.at != cut)
         pass(&s);
+    for (int64_t i = s.at + 1; end && i < cut; i++) /* a last cut compacts also when it has no loads of its own */
+        if (f->cuts[i].last && f->cuts[i].state == CUT_DONE) {
+            s.at = i;
+            pass(&s);
+        }
     p->compacts = end || f->cuts[cut].last || s.shards > s.limit;
 }
 
