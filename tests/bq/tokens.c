@@ -147,18 +147,19 @@ static void by_assertion(struct exchange *x, const struct mrequest *r)
 {
     struct bqmodel *m = x->model;
     const struct tokens *t = m->tokens;
-    AUTO(free_ptr) char *jwt = form_value(r, "assertion"), *here = xasprintf("%s%s", r->origin, r->path);
+    const char *host = strstr(r->origin, "://"); /* TLS ends before us */
+    AUTO(free_ptr) char *jwt = form_value(r, "assertion"), *here = xasprintf("%s%s", host ? host : r->origin, r->path);
     doc *head = NULL, *parts = NULL;
     int signature = t->key ? jwt_verify(t->key, jwt, &head, &parts) : -1;
     AUTO(doc_free_auto) doc *claims = parts;
     doc_free(head);
     int64_t now_s = loop_wall_us(m->loop) / US_PER_S, from_s = doc_int(claims, "iat", 0), until_s = doc_int(claims, "exp", 0);
-    AUTO(free_ptr) char *audience = xasprintf("Invalid JWT: Failed audience check. The right audience is %s", here);
+    AUTO(free_ptr) char *audience = xasprintf("Invalid JWT: Failed audience check. The right audience is https%s", here);
     if (signature != 0)
         refuse(x, 400, "invalid_grant", "Invalid JWT Signature.");
     else if (!same(t->c.email, doc_str(claims, "iss", "")))
         refuse(x, 400, "invalid_grant", "Invalid grant: account not found");
-    else if (strcmp(doc_str(claims, "aud", ""), here) != 0)
+    else if (strcmp(doc_str(claims, "aud", "") + strcspn(doc_str(claims, "aud", ""), ":"), here) != 0)
         refuse(x, 400, "invalid_grant", audience);
     else if (from_s > now_s + SKEW_S || until_s < now_s - SKEW_S || until_s <= from_s || until_s - from_s > 3600)
         refuse(x, 400, "invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp "
