@@ -202,8 +202,8 @@ void dispatch_untouch(struct dispatch *d, struct handler *h)
 static int64_t retry_delay_ms(struct item *item)
 {
     int64_t full = RETRY_BASE_MS << (int)i64_min(item->attempts - 1, 10);
-    full = i64_min(full, RETRY_CAP_MS);
-    return full / 2 + (int64_t)(rnd_real(item->worker->w.rnd) * (double)(full / 2));
+    int64_t half = i64_min(full, RETRY_CAP_MS) / 2;
+    return half + (int64_t)(rnd_real(item->worker->w.rnd) * (double)half);
 }
 
 static void lose_attempt(struct item *item, const struct verdict *v)

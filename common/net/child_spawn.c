@@ -12,8 +12,6 @@
 #define PIPE_BYTES (1024 * 1024) /* asked for; the kernel may give less (64 KiB) to a user who has many */
 #define MOST_DESCRIPTORS 65536   /* looked at where close_range does not exist */
 
-extern char **environ;
-
 enum stage { STAGE_SETUP, STAGE_DIR, STAGE_EXEC };
 
 /* What a child says on the status pipe when it could not become the program. */

@@ -18,7 +18,7 @@ int64_t http_date_ms(const struct http_response *r)
     const char *text = http_header(r, "Date");
     struct tm tm = {0};
     char month[4] = "";
-    if (text == NULL || sscanf(text, "%*3s, %d %3s %d %d:%d:%d", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
+    if (text == NULL || sscanf(text, "%*3s, %2d %3s %4d %2d:%2d:%2d", &tm.tm_mday, month, &tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6)
         return 0;
     const char *at = strstr(months, month);
     if (at == NULL || strlen(month) != 3)

@@ -125,6 +125,18 @@ static bool stopped(void *arg)
     return ((struct permits_command *)arg)->stopped;
 }
 
+static bool same_rows(const struct permit_rows *a, const struct permit_rows *b)
+{
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++) {
+        const struct permit_row *x = &a->v[i], *y = &b->v[i];
+        same = x->slot == y->slot && x->closing == y->closing && x->expires_us == y->expires_us &&
+               x->released_us == y->released_us && strcmp(x->holder, y->holder) == 0 &&
+               strcmp(x->token, y->token) == 0 && strcmp(x->job, y->job) == 0 && strcmp(x->purpose, y->purpose) == 0;
+    }
+    return same;
+}
+
 /* Prints what there is, and again whenever it has changed. */
 static int watch(struct permits_command *c)
 {
@@ -137,7 +149,7 @@ static int watch(struct permits_command *c)
             code = none_yet(c);
         if (code >= 0)
             break;
-        if (first || memcmp(last.v, c->rows.v, sizeof(last.v)) != 0)
+        if (first || !same_rows(&last, &c->rows))
             print_rows(c);
         last = c->rows;
         loop_until(c->setup.world.loop, stopped, c, WATCH_EVERY_MS * US_PER_MS);
