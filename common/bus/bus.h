@@ -138,9 +138,12 @@ struct bus_memory_options {
     int64_t max_message;           /* bytes; 0: 1,048,576 */
     int64_t max_queued;            /* unacknowledged publishes before "full"; 0: 100,000 */
     int64_t delay_us;              /* before an acknowledgement and a delivery; 0: the next turn of the loop */
+    int32_t most_partitions;       /* that a topic can be widened to; 0: to none more than it has */
 };
 /* options may be NULL. Topics exist once created. One that is neither compact nor unlimited (retention_ms -1) forgets what every group that ever
  * joined it has committed past and no reader still needs; otherwise everything is kept, and nothing is compacted. Headers are not kept. */
 struct bus *bus_memory(struct loop *, const struct bus_memory_options *);
+/* The topic has so many partitions from now on, if that is more; its groups deal them out anew. */
+void bus_memory_widen(struct bus *, const char *topic, int32_t partitions);
 
 #endif

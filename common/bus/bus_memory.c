@@ -346,6 +346,7 @@ struct bus *bus_memory(struct loop *loop, const struct bus_memory_options *optio
     m->max_message = options && options->max_message ? options->max_message : DEFAULT_MESSAGE;
     m->max_queued = options && options->max_queued ? options->max_queued : DEFAULT_QUEUED;
     m->delay_us = options ? options->delay_us : 0;
+    m->most_partitions = options ? options->most_partitions : 0;
     m->armed_us = INT64_MAX;
     m->timer = timer_new(loop, turn, m);
     TAILQ_INIT(&m->ops);

@@ -54,6 +54,7 @@ void mem_part_trim(struct mem_part *, int64_t offset);
 struct mem_topic {
     struct bus_topic info;   /* info.name is ours */
     struct mem_part *parts;
+    int32_t room;            /* partitions there may be */
     uint32_t round;          /* of messages without a key */
     UT_hash_handle hh;
 };
@@ -102,6 +103,7 @@ struct bus_memory {
     int64_t armed_us;        /* when the timer is due; INT64_MAX: it is not set */
     bool in_turn;
     int64_t max_message, max_queued, delay_us;
+    int32_t most_partitions;
     struct mem_topic *topics, *recent;
     struct mem_ack *acks;    /* a ring, its size a power of two */
     size_t ack_first, ack_count, ack_size;
@@ -139,6 +141,7 @@ void mem_group_commit(struct bus_group *, const struct bus_commit *, size_t coun
 void mem_group_leave(struct bus_group *, bool for_good, void (*left)(void *), void *arg);
 /* -1 when nothing is committed or the group is unknown. */
 int64_t mem_group_committed(struct bus_memory *, const char *group, const struct mem_topic *, int32_t partition);
+void mem_groups_deal(struct bus_memory *, const struct mem_topic *); /* anew */
 /* The offset below which no group of the topic needs its messages; -1: keep all. */
 int64_t mem_groups_low(struct bus_memory *, const struct mem_part *);
 void mem_groups_free(struct bus_memory *);

@@ -157,7 +157,8 @@ static void topic_add(struct bus_memory *m, const struct bus_topic *wanted)
     t->info.max_message = m->max_message;
     t->info.unclean_election = false;
     t->info.segment_ms = MEM_SEGMENT_MS;
-    t->parts = xcalloc((size_t)wanted->partitions, sizeof(*t->parts));
+    t->room = wanted->partitions > m->most_partitions ? wanted->partitions : m->most_partitions;
+    t->parts = xcalloc((size_t)t->room, sizeof(*t->parts));
     for (int32_t p = 0; p < wanted->partitions; p++)
         mem_part_init(&t->parts[p], t, p);
     HASH_ADD_KEYPTR(hh, m->topics, t->info.name, strlen(t->info.name), t);
@@ -181,6 +182,16 @@ void mem_topic_create(struct bus *b, const struct bus_topic *wanted, bus_done_cb
         return;
     }
     topic_add(m, wanted);
+}
+
+void bus_memory_widen(struct bus *b, const char *topic, int32_t partitions)
+{
+    struct bus_memory *m = bus_memory_of(b);
+    struct mem_topic *t = mem_topic_find(m, topic);
+    assert(t != NULL && partitions <= t->room);
+    for (; t->info.partitions < partitions; t->info.partitions++)
+        mem_part_init(&t->parts[t->info.partitions], t, t->info.partitions);
+    mem_groups_deal(m, t);
 }
 
 void mem_ping(struct bus *b, int64_t wait_ms, bus_done_cb *cb, void *arg)

@@ -159,8 +159,8 @@ static struct mem_share *share_get(struct bus_memory *m, const char *group, stru
     s->memory = m;
     s->group = xstrdup(group);
     s->topic = topic;
-    s->committed = xcalloc((size_t)topic->info.partitions, sizeof(*s->committed));
-    for (int32_t p = 0; p < topic->info.partitions; p++)
+    s->committed = xcalloc((size_t)topic->room, sizeof(*s->committed));
+    for (int32_t p = 0; p < topic->room; p++)
         s->committed[p].offset = -1;
     TAILQ_INIT(&s->slots);
     LIST_INSERT_HEAD(&m->shares, s, link);
@@ -366,6 +366,14 @@ int64_t mem_group_committed(struct bus_memory *m, const char *group, const struc
 {
     struct mem_share *s = share_find(m, group, topic);
     return s == NULL || partition >= topic->info.partitions ? -1 : s->committed[partition].offset;
+}
+
+void mem_groups_deal(struct bus_memory *m, const struct mem_topic *topic)
+{
+    struct mem_share *s;
+    LIST_FOREACH(s, &m->shares, link)
+        if (s->topic == topic && !TAILQ_EMPTY(&s->slots))
+            want_deal(s);
 }
 
 int64_t mem_groups_low(struct bus_memory *m, const struct mem_part *p)

@@ -53,10 +53,11 @@ static void kill_now(struct proc *p)
     const struct batch_plan *b = p->batch;
     sim_did(s, DEED_KILL, p->name, "is killed");
     if (p->kind == PROC_SUBMITTER)
-        snprintf(run, sizeof(run), "%s", p->record->run);
+        snprintf(run, sizeof(run), "%s", p->record ? p->record->run : "");
     enum proc_kind kind = p->kind;
+    bool redrives = p->redriving != NULL; /* the run is held still: somebody decides again */
     proc_kill(p);
-    if (kind == PROC_SUBMITTER && sim_chance(s, .4))
+    if (kind == PROC_SUBMITTER && run[0] && !redrives && sim_chance(s, .4))
         submit_again(s, b, run);
     else if (kind != PROC_SUBMITTER && sim_chance(s, .5))
         restart(s, p);
@@ -108,6 +109,15 @@ static void revive(struct sim *s)
     struct proc *p = sim_any(s, sim_chance(s, .6) ? PROC_WORKER : PROC_COORDINATOR, false);
     if (p != NULL)
         restart(s, p);
+}
+
+static void widen(struct sim *s)
+{
+    if (s->plan.widened == 0 || s->widened || !sim_chance(s, .05))
+        return;
+    s->widened = true;
+    sim_did(s, DEED_WIDEN, "broker", "has %d partitions of work more", s->plan.widened);
+    bus_memory_widen(s->bus, SIM_PREFIX "work." SIM_QUEUE, s->plan.partitions + s->plan.widened);
 }
 
 static void break_broker(struct sim *s)
@@ -165,6 +175,7 @@ static void one_step(struct sim *s)
     case 7: revive(s); break;
     default: break_broker(s);
     }
+    widen(s);
     timer_set(step_timer, (int64_t)(-log(1 - rnd_real(&s->dice)) / all * (double)US_PER_S));
 }
 

@@ -148,7 +148,7 @@ static void rows_of_cut(struct sim *s, struct ledger *l, const struct lcut *c, s
     rows_of_loads(s, l, c - l->cuts, age, rows);
     for (struct ledger *a = l; c->last && a->record->adopts[0];) {
         struct ledger *older = check_run(s->check, a->record->adopts, strlen(a->record->adopts));
-        if (older == NULL || strcmp(older->adopted_by, a->record->run) != 0)
+        if (older == NULL || strcmp(older->adopted_by, l->record->run) != 0)
             break;
         rows_of_loads(s, older, -1, --age, rows);
         a = older;

@@ -43,28 +43,35 @@ static bool has_heir(const struct sim *s, const struct ledger *l)
     return false;
 }
 
-static struct ledger *any_open(struct sim *s)
+static struct ledger *any_run(struct sim *s)
 {
     struct ledger *l = s->check->ledgers;
     int64_t at = s->check->run_count > 0 ? sim_below(s, s->check->run_count) : 0;
     for (; l != NULL && at > 0; at--)
         l = l->next;
-    return l != NULL && ledger_open(l) ? l : NULL;
+    return l;
 }
 
 static void decide(struct sim *s, struct ledger *l)
 {
     if (has_heir(s, l))
         return;
+    if (sim_chance(s, .4) && proc_redrive(s, l->batch, l->record->run) != NULL)
+        return;
     say(s, l, (struct log_msg){.type = sim_chance(s, .6) ? LOGM_ACCEPT : LOGM_CANCEL});
 }
 
 void hand_steers(struct sim *s)
 {
-    struct ledger *l = any_open(s);
+    struct ledger *l = any_run(s);
     int64_t what = sim_below(s, 20);
     if (l == NULL)
         return;
+    if (!ledger_open(l)) {
+        if (l->failed > 0 && what < 5)
+            proc_redrive(s, l->batch, l->record->run);
+        return;
+    }
     if (l->phase == PHASE_HELD || what == 0)
         decide(s, l);
     else if (what < 6)

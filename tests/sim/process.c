@@ -109,6 +109,8 @@ void proc_coordinator(struct sim *s, int slot)
 static void on_ready(void *arg)
 {
     struct proc *p = arg;
+    if (p->redriving)
+        redriving_ready(p->redriving);
     if (p->submit)
         submit_catalog_read(p->submit);
 }
@@ -231,25 +233,50 @@ static struct record *record_of(const struct batch_plan *b, const char *run)
     return r;
 }
 
-struct proc *proc_submit(struct sim *s, const struct batch_plan *b, const char *run, bool replace)
+void proc_submit_from(struct proc *p, struct submit_source source)
+{
+    static const struct submit_events told = {.opened = on_opened, .sealed = on_sealed, .failed = on_submit_failed};
+    struct submit_options o = {.world = &p->world, .outbox = p->outbox, .watch = coordinator_watch(p->coordinator), .record = p->record, .source = source,
+                               .replace = p->replace, .leaves = !p->batch->stays, .command = "bqfleet watch"};
+    p->submit = submit_start(&o, &told, p);
+}
+
+static struct proc *submitter(struct sim *s, const struct batch_plan *b)
 {
     static const struct coordinator_events events = {.ready = on_ready, .changed = on_changed, .trouble = on_trouble};
-    static const struct submit_events told = {.opened = on_opened, .sealed = on_sealed, .failed = on_submit_failed};
-    char fresh[LIMIT_NAME];
     if (s->submitter_count == SIM_SUBMITTERS)
         return NULL;
     int slot = s->submitter_count++;
     struct proc *p = &s->submitters[slot];
     come(s, p, PROC_SUBMITTER, slot, "submitter");
-    snprintf(fresh, sizeof(fresh), "run-%" PRIu64, ++s->runs_named);
     p->batch = b;
+    open_coordinator(p, &events, false);
+    return p;
+}
+
+struct proc *proc_submit(struct sim *s, const struct batch_plan *b, const char *run, bool replace)
+{
+    char fresh[LIMIT_NAME];
+    struct proc *p = submitter(s, b);
+    if (p == NULL)
+        return NULL;
+    snprintf(fresh, sizeof(fresh), "run-%" PRIu64, ++s->runs_named);
     p->replace = replace;
     p->record = record_of(b, run ? run : fresh);
     sim_did(s, DEED_SUBMIT, p->name, "submits %s as run %s%s", b->name, p->record->run, replace ? ", replacing" : "");
-    open_coordinator(p, &events, false);
-    struct submit_options o = {.world = &p->world, .outbox = p->outbox, .watch = coordinator_watch(p->coordinator), .record = p->record,
-                               .source = {.next = next_item, .arg = p}, .replace = replace, .leaves = !b->stays, .command = "bqfleet watch"};
-    p->submit = submit_start(&o, &told, p);
+    proc_submit_from(p, (struct submit_source){.next = next_item, .arg = p});
+    return p;
+}
+
+struct proc *proc_redrive(struct sim *s, const struct batch_plan *b, const char *run)
+{
+    char fresh[LIMIT_NAME];
+    struct proc *p = submitter(s, b);
+    if (p == NULL)
+        return NULL;
+    snprintf(fresh, sizeof(fresh), "run-%" PRIu64, ++s->runs_named);
+    sim_did(s, DEED_REDRIVE, p->name, "redrives run %s as %s", run, fresh);
+    p->redriving = redriving_new(p, run, fresh);
     return p;
 }
 
@@ -265,6 +292,7 @@ void proc_kill(struct proc *p)
     p->doom = 0;
     worker_free(p->worker);
     submit_free(p->submit);
+    redriving_free(p->redriving);
     coordinator_free(p->coordinator);
     outbox_stop(p->outbox);
     outbox_free(p->outbox);
@@ -285,6 +313,7 @@ void proc_kill(struct proc *p)
     p->outbox = NULL;
     p->permits = NULL;
     p->record = NULL;
+    p->redriving = NULL;
     p->paused = false;
     p->again_us = 0;
 }

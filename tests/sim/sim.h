@@ -111,12 +111,20 @@ struct proc {
     struct submit *submit;
     int64_t next_item;
     char key[32];
+    struct redriving *redriving; /* it redrives a run */
     bool sealed, leaves, over, replace;
 };
 void proc_worker(struct sim *, int slot);
 void proc_coordinator(struct sim *, int slot);
 /* Opens a run of the batch; run NULL: a fresh one. NULL: there is no room for one more. */
 struct proc *proc_submit(struct sim *, const struct batch_plan *, const char *run, bool replace);
+/* The failed items of a run, as a new one. */
+struct proc *proc_redrive(struct sim *, const struct batch_plan *, const char *run);
+void proc_submit_from(struct proc *, struct submit_source);
+/* redrive.c */
+struct redriving *redriving_new(struct proc *, const char *run, const char *fresh);
+void redriving_ready(struct redriving *);
+void redriving_free(struct redriving *);
 void proc_kill(struct proc *);
 void proc_pause(struct proc *, int64_t ms);
 void proc_cut(struct proc *, unsigned directions, int64_t ms);
@@ -157,7 +165,7 @@ struct sim {
     struct handlers handlers;
     struct check *check;
     int64_t began_us;
-    bool calm, broker_away;
+    bool calm, broker_away, widened;
     int64_t broker_back_us;
     uint64_t runs_named;
 };

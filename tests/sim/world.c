@@ -55,7 +55,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     rnd_seeded(&s->net, seed ^ UINT64_C(0xda942042e4dd58b5));
     s->loop = loop_new_virtual(WALL_AT_START_US);
     s->began_us = loop_now_us(s->loop);
-    s->bus = bus_memory(s->loop, &(struct bus_memory_options){.delay_us = 200});
+    s->bus = bus_memory(s->loop, &(struct bus_memory_options){.delay_us = 200, .most_partitions = SIM_PARTITIONS});
     make_service(s);
     s->auth = auth_anonymous();
     make_topics(s);
