@@ -8,11 +8,11 @@
  * Each round begins with a look at the view: it may be released by now, and changes are made under its etag.
  *
  *   LOOK      not ours, or free: done       cuts to be compacted: COMPACT       else DROP
- *   COMPACT   the job of the run's end      done: LOOK       failed for everybody: the view back to its base, LOOK       else a pause, LOOK
+ *   COMPACT   the job of the run's end      done: LOOK       failed for everybody: LOOK, and no more of it       else a pause, LOOK
  *   DROP      the bases that the view does not read, one after another; a pause when one cannot be dropped; then FREE
- *   FREE      the labels say so             done; 412: LOOK
+ *   FREE      over its base, and labelled so      done; 412: LOOK
  */
-enum step { STEP_LOOK, STEP_COMPACT, STEP_RESTORE, STEP_DROP, STEP_FREE, STEP_PAUSE };
+enum step { STEP_LOOK, STEP_COMPACT, STEP_DROP, STEP_FREE, STEP_PAUSE };
 
 struct release {
     struct world world;
@@ -48,7 +48,8 @@ static void pause_after(struct release *r, const struct error *err, const char *
     r->failures++;
     r->step = STEP_PAUSE;
     timer_set(r->timer, (wait_ms / 2 + (int64_t)rnd_below(r->world.rnd, (uint64_t)wait_ms)) * US_PER_MS);
-    r->tell(r->arg, &copy);
+    if (copy.kind == ERR_FATAL) /* the others pass */
+        r->tell(r->arg, &copy);
 }
 
 /* --- freeing it --------------------------------------------------------------------------------------------------------------------------- */
@@ -65,11 +66,20 @@ static void on_freed(void *arg, const struct bq_answer *a)
         pause_after(r, a->err, "it cannot be given free");
 }
 
+/* It shows the base and nothing else: so it does after a compaction, and not after a cut that failed when its shards were in the view already. */
 static void set_free(struct release *r)
 {
+    struct bq_ref base;
+    struct buf sql = BUF_INIT(2 * LIMIT_VIEW_SQL);
+    struct error err = ERROR_INIT;
     struct view_labels labels = {.record = r->record, .open = false, .cut = r->state.cut, .base = r->state.base, .was = r->state.was};
+    tables_base_ref(r->record, r->state.base, &base);
     r->step = STEP_FREE;
-    r->call = view_set(&r->world, &labels, NULL, r->state.etag, on_freed, r);
+    if (tables_view_text(r->record, r->fold, &base, NULL, 0, -1, &sql, &err) != 0)
+        pause_after(r, &err, "its text");
+    else
+        r->call = view_set(&r->world, &labels, sql.data, r->state.etag, on_freed, r);
+    buf_free(&sql);
 }
 
 static void drop_next(struct release *r);
@@ -115,31 +125,6 @@ static void drop_next(struct release *r)
 
 /* --- what is listed ----------------------------------------------------------------------------------------------------------------------- */
 
-static void on_restored(void *arg, const struct bq_answer *a)
-{
-    struct release *r = arg;
-    r->call = NULL;
-    if (a->err != NULL && a->err->code != 412)
-        pause_after(r, a->err, "it cannot be changed");
-    else
-        look(r);
-}
-
-static void restore(struct release *r)
-{
-    struct bq_ref base;
-    struct buf sql = BUF_INIT(2 * LIMIT_VIEW_SQL);
-    struct error err = ERROR_INIT;
-    struct view_labels labels = {.record = r->record, .open = true, .cut = r->plan.number, .base = r->state.base, .was = r->state.was};
-    tables_base_ref(r->record, r->state.base, &base);
-    r->step = STEP_RESTORE;
-    if (tables_view_text(r->record, r->fold, &base, NULL, 0, -1, &sql, &err) != 0)
-        pause_after(r, &err, "its text");
-    else
-        r->call = view_set(&r->world, &labels, sql.data, r->state.etag, on_restored, r);
-    buf_free(&sql);
-}
-
 static void on_compacted(void *arg, struct log_msg *outcome, const struct error *err)
 {
     struct release *r = arg;
@@ -181,10 +166,8 @@ static void on_look(void *arg, const struct bq_answer *a)
         pause_after(r, a->err, "it cannot be looked at");
     else if (!r->state.mine || !r->state.open)
         r->done(r->arg);
-    else if (r->plan.loads == 0 || r->state.cut >= r->plan.number)
+    else if (r->plan.loads == 0 || r->state.cut >= r->plan.number || r->given_up)
         drop_next(r);
-    else if (r->given_up)
-        restore(r);
     else
         compact(r);
 }
