@@ -1,6 +1,7 @@
 #include "coordinator/failed.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <uthash.h>
 
 #include "common/base/log.h"
@@ -219,10 +220,12 @@ static void read_work(struct failed *f)
 static int close_file(struct failed *f, struct error *err)
 {
     bool bad = ferror(f->file) != 0;
+    errno = 0;
     bad = fclose(f->file) != 0 || bad;
     f->file = NULL;
-    if (bad || rename(f->part, f->path) != 0)
-        return error_set(err, ERR_FATAL, errno, "%s cannot be written: %s", f->path, strerror(errno));
+    bad = bad || (f->part && rename(f->part, f->path) != 0);
+    if (bad)
+        return error_set(err, ERR_FATAL, errno, "%s cannot be written: %s", f->path, errno ? strerror(errno) : "some of it was lost");
     return 0;
 }
 
@@ -247,9 +250,13 @@ static void put_the_rest(struct failed *f)
     finish(f);
 }
 
+/* A plain file, or a new one, is replaced when it is whole. A device or a pipe is written to, and never replaced by a file. */
 static void open_file(struct failed *f)
 {
-    f->file = fopen(f->part, "w");
+    struct stat st;
+    if (stat(f->path, &st) != 0 || S_ISREG(st.st_mode))
+        f->part = xasprintf("%s.part", f->path);
+    f->file = fopen(f->part ? f->part : f->path, "we");
     if (f->file == NULL)
         error_set(&f->error, ERR_FATAL, errno, "%s cannot be written: %s", f->path, strerror(errno));
     then(f, f->file == NULL || f->wanted == 0 ? finish : read_dead);
@@ -272,7 +279,6 @@ struct failed *failed_start(const struct failed_options *o)
         return f;
     }
     f->path = xstrdup(o->path);
-    f->part = xasprintf("%s.part", o->path);
     open_file(f);
     return f;
 }

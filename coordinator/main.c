@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <signal.h>
 
 #include "common/base/units.h"
@@ -153,14 +154,22 @@ static int dispatch(int argc, char **argv)
     return c != NULL ? run_command(c, argc - 2, argv + 2) : unknown_command(argv[1]);
 }
 
+/* What did not reach stdout was not said. Whoever has closed the pipe knows. */
+static int said(int code)
+{
+    bool lost = ferror(stdout) != 0;
+    errno = 0;
+    if (fflush(stdout) == 0 && !lost)
+        return code;
+    if (errno != EPIPE)
+        fprintf(stderr, "bqfleet: not all could be written to stdout%s%s\n", errno ? ": " : "", errno ? strerror(errno) : "");
+    return code == EXIT_WRITTEN ? EXIT_UNFINISHED : code;
+}
+
 int main(int argc, char **argv)
 {
     if (plugin_host_wanted(argc, argv)) /* runs in this process have handlers, too */
         return plugin_host(argc, argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of that write, not our end */
-    int code = dispatch(argc, argv);
-    /* What did not reach stdout was not said. */
-    if (fflush(stdout) != 0 && code == EXIT_WRITTEN)
-        code = EXIT_UNFINISHED;
-    return code;
+    return said(dispatch(argc, argv));
 }
