@@ -9,6 +9,7 @@
 #include "worker/shard.h"
 #include "worker/stream.h"
 
+#define STUCK_PART 4   /* of the buffer: so much of it a run whose loads are parked may fill, so that others find room */
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
 
 /* BigQuery takes 1,500 loads a day into one table: so many may come at once, and the others no faster than this; together 1,400 a day. */
@@ -31,7 +32,7 @@ struct staging {
     int64_t last_us;         /* when the last load started */
     struct buf scratch;      /* mode none: a row is checked into it */
     int64_t started_us;      /* the running load, or the wait for the shard */
-    char trouble[160], slow[192];
+    char trouble[160], slow[400];
 };
 
 static void poke(struct staging *, bool force);
@@ -186,6 +187,7 @@ static void next_load(struct staging *st)
     st->running = NULL;
     st->w->loads_running--;
     st->trouble[0] = '\0';
+    dispatch_kick(st->w->dispatch); /* items of a run that was stuck may run again */
 }
 
 static void landed(struct staging *st, struct load *l, int64_t output_rows)
@@ -357,6 +359,18 @@ const struct bq_ref *staging_shard(struct run *run, void (*ready)(void *arg), vo
     return NULL;
 }
 
+bool staging_stuck(const struct run *run)
+{
+    const struct staging *st = run->staging;
+    if (st == NULL || st->running == NULL || (st->running->job != NULL && !bq_job_parked(st->running->job)))
+        return false;
+    size_t held = st->running->body.len + (st->open ? st->open->body.len : 0);
+    const struct load *l;
+    TAILQ_FOREACH(l, &st->closed, link)
+        held += l->body.len;
+    return (int64_t)held >= st->w->o.buffer / STUCK_PART;
+}
+
 /* --- room -------------------------------------------------------------------------------------------------------------------------------------------- */
 
 bool staging_empty(const struct staging *st)
@@ -436,7 +450,7 @@ const char *staging_waits_for(struct staging *st)
     char time[64];
     units_show_ms(since_ms, time, sizeof(time));
     if (st->running != NULL)
-        snprintf(st->slow, sizeof(st->slow), "BigQuery: load %s, %.60s, since %s", st->running->id, bq_job_state(st->running->job), time);
+        snprintf(st->slow, sizeof(st->slow), "BigQuery: load %s, %.240s, since %s", st->running->id, bq_job_state(st->running->job), time);
     else
         snprintf(st->slow, sizeof(st->slow), "BigQuery to create staging table %.60s, since %s", shard_ref(st->shard)->table, time);
     return st->slow;

@@ -40,7 +40,7 @@ struct stream {
     struct timer *timer;       /* waiting: until the next attempt. closing: until there may be a load */
     struct buf open, sealed;   /* one row */
     int64_t since_us;          /* in this state, for waits that are told */
-    char trouble[160], slow[256];
+    char trouble[160], slow[400];
 };
 
 static void set_state(struct stream *s, enum stream_state to)
@@ -360,7 +360,7 @@ const char *streams_waits_for(struct run *run)
         int64_t since_ms = (loop_now_us(s->w->w.loop) - s->since_us) / US_PER_MS;
         char time[64];
         if (s->state == STREAM_ENDING && since_ms >= LONG_MS && s->load->job != NULL) {
-            snprintf(s->slow, sizeof(s->slow), "BigQuery: load %s of item %" PRId64 ", %.60s, since %s", s->load->id, s->item->index, bq_job_state(s->load->job),
+            snprintf(s->slow, sizeof(s->slow), "BigQuery: load %s of item %" PRId64 ", %.240s, since %s", s->load->id, s->item->index, bq_job_state(s->load->job),
                      units_show_ms(since_ms, time, sizeof(time)));
             return s->slow;
         }

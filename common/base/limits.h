@@ -24,6 +24,7 @@
 #define LIMIT_BACKLOG 100000              /* items submitted in one process and not yet done; at half of it more are read */
 #define LIMIT_BACKLOG_BYTES (32 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
 #define LIMIT_TRIES 8                     /* tries of one job before it is given up */
+#define LIMIT_QUOTA_TRIES 400             /* tries of one job that a quota refused, which are not counted among those: a week of them */
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */
 #define LIMIT_SHARDS_PER_VIEW 500         /* in a view, whose readers' statements have other tables, too; beyond, they are compacted */

@@ -38,6 +38,7 @@ struct bq *bq_new(const struct bq_options *o)
 {
     struct bq *bq = make(o);
     bq->gate = gate_new(o->loop, o->rnd, o->requests > 0 ? o->requests : LIMIT_HTTP_REQUESTS);
+    bq->quotas = quotas_new(o->loop, o->rnd);
     return bq;
 }
 
@@ -47,6 +48,7 @@ struct bq *bq_new_for(struct bq *bq, const char *project)
                                        .base_url = bq->base_url, .project = project});
     made->root = bq_root(bq);
     made->gate = bq->gate;
+    made->quotas = bq->quotas;
     return made;
 }
 
@@ -56,8 +58,10 @@ void bq_free(struct bq *bq)
         return;
     while (!LIST_EMPTY(&bq->calls))
         bq_call_cancel(LIST_FIRST(&bq->calls));
-    if (bq->root == NULL)
+    if (bq->root == NULL) {
         gate_free(bq->gate);
+        quotas_free(bq->quotas);
+    }
     free(bq->base_url);
     free(bq->project);
     free(bq);

@@ -3,6 +3,7 @@
 
 #include "common/bq/feed.h"
 #include "common/bq/gate.h"
+#include "common/bq/quota.h"
 #include "common/bq/job.h"
 
 #include <sys/queue.h>
@@ -20,6 +21,7 @@ struct bq {
     char *base_url;  /* with a scheme, without a trailing slash */
     char *project;
     struct gate *gate; /* the root's, which frees it */
+    struct quotas *quotas; /* likewise */
     struct bq *root; /* NULL, or whose copy for another project this is: it is there for longer, and so has the requests that nobody waits for */
     int64_t usual_load_ms; /* of the root: what loads took of late; 0: none has ended yet */
     struct bq_calls calls; /* all of them: bq_free ends those whose owners forgot them (cancellations) */

@@ -3,7 +3,7 @@
 #include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/units.h"
-#include "common/bq/internal.h"
+#include "common/bq/job_internal.h"
 #include "common/bq/permits.h"
 
 /*
@@ -16,7 +16,6 @@
  *   GIVE_UP   the job that only fails 200: decided   409: READ, whatever stands there counts   an error: nobody has decided
  */
 
-enum step { STEP_NONE, STEP_INSERT, STEP_READ, STEP_RESULTS, STEP_GIVE_UP, STEP_WAIT_RETRY, STEP_WAIT_POLL, STEP_COUNT };
 static const char *const step_names[] = {"none", "insert", "read", "results", "give-up", "wait-retry", "wait-poll"};
 
 #define TO(s) (1u << (STEP_##s))
@@ -31,40 +30,8 @@ static const unsigned legal[STEP_COUNT] = {
 };
 
 #define HOUR_MS INT64_C(3600000)
-#define POLL_FIRST_MS 250
-#define POLL_LEAST_MS 100
-#define POLL_LAST_MS 10000
 #define MISSING_MAX 5          /* reads of an id that answer 404, before it is inserted again: a new job may take a moment to be seen */
 #define REINSERTS_MAX 3
-
-static const struct retry_policy try_policy = {.base_ms = 1000, .cap_ms = 60000};
-
-struct bq_job {
-    struct bq *bq;
-    struct bq_job_spec spec;       /* its strings are copies */
-    doc *configuration;            /* with labels and timeout */
-    char *job_id, *location;       /* of this try */
-    int k;                         /* this try */
-    enum step step, after_wait;
-    struct bq_call *call;
-    struct bq_upload *upload;
-    struct timer *timer;
-    bool is_query;
-    bool ours;                     /* this process's insert of this try was acknowledged */
-    bool announced;                /* on_inserted was called for this try */
-    bool results_failed, read_again;
-    bool running;                  /* as the service said last */
-    int polls, missing, reinserts, parked;
-    int64_t results_at_ms, waits_since_ms; /* -1: this try is not waited for yet */
-    char wait_text[64];            /* what is waited for, and until when */
-    struct error why;              /* the failure that is being given up on, or waited for */
-    bool only_gives_up;
-    struct error given_up;         /* then: why */
-    bq_job_cb *cb;
-    void *arg;
-};
-
-static void enter(struct bq_job *, enum step);
 
 void bq_job_stop(struct bq_job *j, bool remote)
 {
@@ -84,6 +51,7 @@ void bq_job_stop(struct bq_job *j, bool remote)
     free((char *)(uintptr_t)j->spec.digest);
     free(j->job_id);
     free(j->location);
+    free(j->table);
     free(j);
 }
 
@@ -100,6 +68,11 @@ const char *bq_job_state(const struct bq_job *j)
 const char *bq_job_trouble(const struct bq_job *j)
 {
     return j->upload ? bq_upload_trouble(j->upload) : "";
+}
+
+bool bq_job_parked(const struct bq_job *j)
+{
+    return j->step == STEP_WAIT_RETRY && strncmp(j->wait_text, "waiting for a quota", 19) == 0;
 }
 
 static void finish(struct bq_job *j, const struct error *err, bool decided, const doc *job)
@@ -121,58 +94,6 @@ static void finish(struct bq_job *j, const struct error *err, bool decided, cons
     void *arg = j->arg;
     bq_job_stop(j, false);
     cb(arg, &r);
-}
-
-/* --- waits ------------------------------------------------------------------------------------------------------------------------------- */
-
-static void waited(void *arg)
-{
-    struct bq_job *j = arg;
-    enter(j, j->after_wait);
-}
-
-/* Of a load nothing can be awaited at the server. How long the last ones took says when it is worth asking. */
-static int64_t poll_delay_ms(struct bq_job *j)
-{
-    int64_t usual_ms = j->is_query ? 0 : bq_root(j->bq)->usual_load_ms, now_ms = loop_now_ms(j->bq->loop);
-    if (j->waits_since_ms < 0)
-        j->waits_since_ms = now_ms;
-    int64_t since_ms = now_ms - j->waits_since_ms, ms = usual_ms > 0 ? i64_max(usual_ms / 10, POLL_LEAST_MS) : POLL_FIRST_MS;
-    if (since_ms < usual_ms * 3 / 4)
-        return usual_ms * 3 / 4 - since_ms;
-    for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
-        ms += ms / 4;
-    if (since_ms >= usual_ms * 3 / 2) /* it takes longer than usual: who knows how long */
-        j->polls++;
-    return i64_min(ms, POLL_LAST_MS);
-}
-
-static void note_load(struct bq *bq, const doc *job)
-{
-    int64_t ms = doc_int(job, "statistics.endTime", 0) - doc_int(job, "statistics.creationTime", INT64_MAX);
-    if (ms > 0)
-        bq->usual_load_ms = bq->usual_load_ms > 0 ? (3 * bq->usual_load_ms + ms) / 4 : ms;
-}
-
-static void wait_poll(struct bq_job *j, enum step then)
-{
-    int64_t ms = poll_delay_ms(j);
-    j->after_wait = then;
-    enter(j, STEP_WAIT_POLL);
-    timer_set(j->timer, (int64_t)((double)ms * (0.75 + rnd_real(j->bq->rnd) / 2) * (double)US_PER_MS)); /* so that a fleet does not poll in step */
-}
-
-static void wait_retry(struct bq_job *j, int failures, const struct error *err)
-{
-    j->why = *err;
-    j->after_wait = STEP_INSERT;
-    int64_t ms = retry_delay(&try_policy, failures, 0, err, rnd_real(j->bq->rnd));
-    char until[32];
-    units_show_time(loop_wall_ms(j->bq->loop) + ms, until, sizeof(until));
-    snprintf(j->wait_text, sizeof(j->wait_text), "waiting for a %s until %.24s", err->kind == ERR_QUOTA ? "quota" : "retry", until);
-    enter(j, STEP_WAIT_RETRY);
-    log_line(err->kind == ERR_QUOTA ? LOG_WARN : LOG_INFO, &(struct log_ctx){.job = j->job_id}, "%s; tried again at %s", err->text, until);
-    timer_set(j->timer, i64_max(ms, 0) * US_PER_MS);
 }
 
 /* Its bytes can be sent no more. */
@@ -225,7 +146,7 @@ static void fail(struct bq_job *j, const struct error *err, bool next, const doc
     j->why = *err;
     if (next)
         set_try(j, j->k + 1);
-    enter(j, STEP_GIVE_UP);
+    job_enter(j, STEP_GIVE_UP);
 }
 
 static void done(struct bq_job *j, const doc *job)
@@ -237,15 +158,16 @@ static void done(struct bq_job *j, const doc *job)
                        doc_type(doc_get(job, j->is_query ? "statistics.query" : "statistics.load")) == DOC_OBJECT;
         if (!counted && !j->read_again) { /* an insert's answer may lack the figures */
             j->read_again = true;
-            enter(j, STEP_READ);
+            job_enter(j, STEP_READ);
         } else {
+            job_let_through(j);
             if (!j->is_query)
-                note_load(bq_root(j->bq), job);
+                job_note_load(bq_root(j->bq), job);
             finish(j, NULL, false, job);
         }
         return;
     }
-    bq_classify(0, doc_str(result, "reason", ""), doc_str(result, "message", ""), true, &err);
+    const struct failure_row *row = bq_classify(0, doc_str(result, "reason", ""), doc_str(result, "message", ""), true, &err);
     if (is_give_up(job)) {
         enum error_kind kind = error_kind_parse(doc_str(job, "configuration.labels.bqfleet_error", ""));
         error_set(&err, kind == ERR_NONE ? ERR_FATAL : kind, 0, "%s", doc_str(result, "message", "given up"));
@@ -258,9 +180,17 @@ static void done(struct bq_job *j, const doc *job)
         return;
     }
     int max_tries = j->spec.max_tries > 0 ? j->spec.max_tries : LIMIT_TRIES;
-    if ((err.kind == ERR_RETRY || err.kind == ERR_QUOTA) && j->k + 1 < max_tries && !is_spent(j)) {
+    bool quota = err.kind == ERR_QUOTA;
+    if (quota)
+        job_refused(j, &err, row);
+    else
+        job_let_through(j);
+    j->quotas += quota;
+    bool more = quota ? j->quotas < LIMIT_QUOTA_TRIES : err.kind == ERR_RETRY && j->k + 1 - j->quotas < max_tries;
+    if (more && !is_spent(j)) {
         set_try(j, j->k + 1);
-        wait_retry(j, j->k, &err);
+        if (!quota || !job_wait_parked(j))
+            job_wait_retry(j, j->k, &err);
         return;
     }
     error_prefix(&err, "job %s failed", j->job_id);
@@ -289,12 +219,24 @@ static void look(struct bq_job *j, const doc *job)
     if (strcmp(state, "DONE") == 0)
         done(j, job);
     else if (j->is_query && !j->results_failed)
-        enter(j, STEP_RESULTS);
+        job_enter(j, STEP_RESULTS);
     else
-        wait_poll(j, j->is_query && j->polls % 4 == 3 ? STEP_RESULTS : STEP_READ);
+        job_wait_poll(j, j->is_query && j->polls % 4 == 3 ? STEP_RESULTS : STEP_READ);
 }
 
 /* --- answers ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* It waits under the same id, unless it has for too long, or cannot. */
+static bool quota_again(struct bq_job *j, const struct bq_answer *a)
+{
+    job_refused(j, a->err, a->failure);
+    if (is_spent(j) || ++j->parked >= LIMIT_TRIES)
+        return false;
+    j->why = *a->err;
+    if (!job_wait_parked(j))
+        job_wait_retry(j, j->parked, a->err);
+    return true;
+}
 
 static void inserted(void *arg, const struct bq_answer *a)
 {
@@ -307,11 +249,10 @@ static void inserted(void *arg, const struct bq_answer *a)
         if (a->doc)
             look(j, a->doc);
         else
-            enter(j, STEP_READ);
+            job_enter(j, STEP_READ);
     } else if (a->err->code == 409) {
-        enter(j, STEP_READ);
-    } else if (a->err->kind == ERR_QUOTA && !is_spent(j) && ++j->parked < LIMIT_TRIES) {
-        wait_retry(j, j->parked, a->err);
+        job_enter(j, STEP_READ);
+    } else if (a->err->kind == ERR_QUOTA && quota_again(j, a)) {
     } else if (a->err->kind == ERR_RETRY || a->err->kind == ERR_QUOTA) { /* time may mend it; nobody has decided */
         struct error err = *a->err;
         error_prefix(&err, "job %s", j->job_id);
@@ -331,11 +272,11 @@ static void absent(struct bq_job *j)
 {
     struct error err = ERROR_INIT;
     if (++j->missing < MISSING_MAX) {
-        wait_poll(j, STEP_READ);
+        job_wait_poll(j, STEP_READ);
     } else if (!is_spent(j) && ++j->reinserts <= REINSERTS_MAX) { /* the id makes it harmless if the job is there after all */
         j->missing = 0;
         error_set(&err, ERR_RETRY, 404, "job %s is not found", j->job_id);
-        wait_retry(j, j->reinserts, &err);
+        job_wait_retry(j, j->reinserts, &err);
     } else {
         error_set(&err, ERR_RETRY, 404, "job %s exists, says jobs.insert, and is not found by jobs.get (location %s)", j->job_id,
                   j->location ? j->location : "unknown");
@@ -365,11 +306,11 @@ static void results_answer(void *arg, const struct bq_answer *a)
     j->results_failed = a->err != NULL;
     /* The error of a failed job comes as an error of this request, which is otherwise no different from a failed request. */
     if (a->err || doc_bool(a->doc, "jobComplete", false))
-        enter(j, STEP_READ);
+        job_enter(j, STEP_READ);
     else if (loop_now_ms(j->bq->loop) - j->results_at_ms < BQ_RESULTS_WAIT_MS / 10) /* it did not wait, so we do */
-        wait_poll(j, j->running ? STEP_RESULTS : STEP_READ);
+        job_wait_poll(j, j->running ? STEP_RESULTS : STEP_READ);
     else
-        enter(j, j->running ? STEP_RESULTS : STEP_READ); /* only jobs.get tells when it has begun to run */
+        job_enter(j, j->running ? STEP_RESULTS : STEP_READ); /* only jobs.get tells when it has begun to run */
 }
 
 static void give_up_answer(void *arg, const struct bq_answer *a)
@@ -380,7 +321,7 @@ static void give_up_answer(void *arg, const struct bq_answer *a)
     if (a->err == NULL) {
         finish(j, &err, true, a->doc);
     } else if (a->err->code == 409) { /* somebody was here: a giveup of the same failure, or a try that may yet succeed */
-        enter(j, STEP_READ);
+        job_enter(j, STEP_READ);
     } else {
         err.kind = ERR_RETRY;
         error_prefix(&err, "nobody has decided, as the job that gives up could not be inserted (%.200s)", a->err->text);
@@ -421,19 +362,29 @@ static void send_given_up(struct bq_job *j)
     send_give_up(j);
 }
 
-/* The only place where the step changes. */
-static void enter(struct bq_job *j, enum step to)
+void job_enter(struct bq_job *j, enum step to)
 {
     assert(legal[j->step] & (1u << to));
     log_debug("job %s: %s to %s", j->job_id, step_names[j->step], step_names[to]);
     j->step = to;
     switch (to) {
-    case STEP_INSERT: j->only_gives_up ? send_given_up(j) : send_insert(j); break;
+    case STEP_INSERT:
+        if (!job_wait_parked(j))
+            j->only_gives_up ? send_given_up(j) : send_insert(j);
+        break;
     case STEP_READ: j->call = bq_job_get(j->bq, j->job_id, j->location, read_answer, j); break;
     case STEP_RESULTS: send_results(j); break;
     case STEP_GIVE_UP: send_give_up(j); break;
     default: break; /* the waits: their timer is set by who waits */
     }
+}
+
+static char *table_of(const struct bq_job_spec *spec)
+{
+    const doc *to = doc_get(spec->configuration, "load.destinationTable");
+    if (to != NULL)
+        return xasprintf("%s.%s.%s", doc_str(to, "projectId", ""), doc_str(to, "datasetId", ""), doc_str(to, "tableId", ""));
+    return spec->target ? xasprintf("%s.%s.%s", spec->target->project, spec->target->dataset, spec->target->table) : NULL;
 }
 
 struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_job_cb *cb, void *arg)
@@ -449,7 +400,8 @@ struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_jo
     j->is_query = j->only_gives_up || doc_get(spec->configuration, "query") != NULL;
     j->cb = cb;
     j->arg = arg;
-    j->timer = timer_new(bq->loop, waited, j);
+    j->timer = timer_new(bq->loop, job_waited, j);
+    j->table = table_of(spec);
     j->configuration = j->only_gives_up ? doc_object() : doc_copy_top(spec->configuration); /* parameters may be large */
     doc *labels = doc_object();
     for (size_t i = 0; i < spec->label_count; i++)
@@ -459,6 +411,6 @@ struct bq_job *bq_job_start(struct bq *bq, const struct bq_job_spec *spec, bq_jo
     if (spec->timeout_ms > 0)
         doc_set_int_text(j->configuration, "jobTimeoutMs", spec->timeout_ms);
     set_try(j, spec->first_try);
-    enter(j, STEP_INSERT);
+    job_enter(j, STEP_INSERT);
     return j;
 }

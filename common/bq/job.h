@@ -35,6 +35,7 @@ struct bq_job_spec {
     bool give_up_by_job;
     const struct error *give_up;        /* nothing is done but that: there is no configuration. A job that stands under the id counts all the same */
     int64_t timeout_ms;                 /* jobTimeoutMs; 0: none */
+    const struct bq_ref *target;        /* of a statement: what it writes into, for what a quota parks (quota.h); NULL: nothing */
     void (*on_inserted)(void *arg, const char *job_id); /* once a try is known to exist; may be NULL; must not stop the job */
 };
 
@@ -52,8 +53,10 @@ struct bq_job_result {
 typedef void bq_job_cb(void *arg, const struct bq_job_result *); /* valid during the call */
 
 struct bq_job *bq_job_start(struct bq *, const struct bq_job_spec *, bq_job_cb *, void *arg);
-const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a quota until <time>": for progress; valid until the next event */
+const char *bq_job_state(const struct bq_job *); /* "inserting", "pending", "running", "waiting for a quota until <time> (...)": for progress; valid until the next event */
 /* "", or why its bytes do not get through just now; valid until the next event. */
+/* It waits for a quota. */
+bool bq_job_parked(const struct bq_job *);
 const char *bq_job_trouble(const struct bq_job *);
 /* No callback any more. remote: also ask BigQuery to cancel it, and to forget what was sent of it. NULL allowed. */
 void bq_job_stop(struct bq_job *, bool remote);
@@ -89,5 +92,7 @@ struct bq_query_events {
 struct bq_query *bq_query_start(struct bq *, const struct bq_job_spec *, int page_rows, const struct bq_query_events *, void *arg);
 void bq_query_resume(struct bq_query *);
 void bq_query_stop(struct bq_query *);
+/* As bq_job_state(); "reading rows" when it is done. */
+const char *bq_query_state(const struct bq_query *);
 
 #endif

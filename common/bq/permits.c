@@ -74,7 +74,7 @@ void permits_start(struct permits *p, enum permit_statement kind, const struct p
     struct bq_label label = {"bqfleet_kind", "permit"};
     struct bq_job_spec spec = {.id_base = base, .location = p->o.location, .configuration = p->configuration, .labels = &label, .label_count = 1,
                                .digest = p->digest, .first_try = first_try, .max_tries = first_try + LIMIT_TRIES,
-                               .on_inserted = on_inserted};
+                               .target = &p->o.table, .on_inserted = on_inserted};
     p->inserted = false;
     p->job = bq_job_start(p->o.bq, &spec, cb, p);
 }

@@ -163,3 +163,8 @@ struct bq_query *bq_query_start(struct bq *bq, const struct bq_job_spec *spec, i
     q->job = bq_job_start(bq, spec, job_done, q);
     return q;
 }
+
+const char *bq_query_state(const struct bq_query *q)
+{
+    return q->job ? bq_job_state(q->job) : "reading rows";
+}

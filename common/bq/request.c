@@ -29,7 +29,7 @@ struct bq_call {
     const struct bq_hooks *hooks;    /* NULL: arg is not ours */
     struct timer *timer;
     struct http_call *http;
-    struct error no_credentials;     /* delivered by the timer */
+    struct error unsent;             /* why it was not sent: delivered by the timer */
     int failures;
     bool once, urgent, absent_ok;
     bool refreshed;                  /* the one 401 was used */
@@ -150,6 +150,10 @@ static void answered(void *arg, struct http_response *r)
     if (!good)
         a.failure = read_error(r, body, &err);
     gate_leave(c->bq->gate, &c->pass, told(r, a.failure), err.text);
+    if (a.failure != NULL && a.failure->parks == WORK_REQUESTS)
+        quotas_park(c->bq->quotas, &(struct quota_claim){.project = c->bq->project}, a.failure, err.text);
+    else
+        quotas_requests_passed(c->bq->quotas);
     if (r->status == 401 && !c->refreshed) {
         c->refreshed = true;
         auth_refused(c->bq->auth, c->stamp);
@@ -186,7 +190,7 @@ static void send_with(void *arg, const char *authorization, const struct error *
         return;
     }
     if (err && err->kind != ERR_NONE) { /* perhaps still inside bq_send, which must not call back */
-        c->no_credentials = *err;
+        c->unsent = *err;
         timer_set(c->timer, 0);
         return;
     }
@@ -210,6 +214,14 @@ static void go(void *arg)
 {
     struct bq_call *c = arg;
     timer_stop(c->timer);
+    int64_t parked_ms = quotas_requests_wait_ms(c->bq->quotas);
+    if (parked_ms > 0) {
+        error_set(&c->unsent, ERR_QUOTA, 0, "BigQuery: %s", quotas_text(c->bq->quotas, NULL));
+        error_reason(&c->unsent, "quotaExceeded");
+        c->unsent.retry_after_ms = parked_ms;
+        timer_set(c->timer, 0);
+        return;
+    }
     c->asking = true;
     auth_header(c->bq->auth, send_with, c);
 }
@@ -240,12 +252,12 @@ static void on_timer(void *arg)
         waited(c);
         return;
     }
-    if (c->no_credentials.kind == ERR_NONE) {
+    if (c->unsent.kind == ERR_NONE) {
         attempt(c);
         return;
     }
-    struct error err = c->no_credentials;
-    c->no_credentials.kind = ERR_NONE;
+    struct error err = c->unsent;
+    c->unsent.kind = ERR_NONE;
     gate_leave(c->bq->gate, &c->pass, GATE_NOT_SENT, NULL);
     failed(c, &(struct bq_answer){.err = &err});
 }

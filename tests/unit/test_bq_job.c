@@ -294,7 +294,7 @@ static void a_quota_that_stays_is_not_given_up_for_everyone(void **state)
     script_begin(&s, lines, ARRAY_LEN(lines));
     struct outcome o = {0};
     start(&s, GIVES_UP, &o);
-    while (!o.over && loop_now_ms(s.loop) < 2 * 3600000)
+    while (!o.over && loop_now_ms(s.loop) < 5 * 3600000)
         loop_step(s.loop, 3600 * US_PER_S);
     assert_true(o.over);
     assert_int_equal(o.err.kind, ERR_QUOTA);

@@ -6,7 +6,7 @@ static bool waits_visibly(struct kit *k)
 {
     struct worker_state s;
     worker_state(k->worker, &s);
-    return strstr(s.waits_for, "next try in") != NULL;
+    return strstr(s.waits_for, "next try in") != NULL || strstr(s.waits_for, "waiting for a quota until") != NULL;
 }
 
 static bool job_runs(struct kit *k)

@@ -250,9 +250,11 @@ static void read_rows(struct group *g)
     job_base_query(base, g->run->id, g->load->id);
     sha256_hex(text, strlen(text), digest);
     digest[40] = '\0';
+    struct bq_ref shard;
+    record_shard_ref(r, g->run->worker->incarnation, &shard);
     struct bq_job_spec spec = {.id_base = base, .location = r->location[0] ? r->location : NULL, .configuration = config, .labels = labels,
                                .label_count = ARRAY_LEN(labels), .digest = digest, .not_before_ms = g->run->worker->started_ms,
-                               .timeout_ms = run_timeout_ms(g->run), .first_try = g->load->next_try, .max_tries = g->load->next_try + LIMIT_TRIES};
+                               .target = &shard, .timeout_ms = run_timeout_ms(g->run), .first_try = g->load->next_try, .max_tries = g->load->next_try + LIMIT_TRIES};
     g->rows = bq_query_start(g->run->bq, &spec, 0, &events, g);
 }
 
@@ -352,7 +354,7 @@ const char *group_waits_for(struct group *g)
     if (since_ms < LONG_MS)
         return "";
     char time[64];
-    snprintf(g->said, sizeof(g->said), "BigQuery: query %s of %zu items, %.60s, since %s", g->load->id, g->count,
-             g->load->job ? bq_job_state(g->load->job) : g->range ? "written" : "reading rows", units_show_ms(since_ms, time, sizeof(time)));
+    snprintf(g->said, sizeof(g->said), "BigQuery: query %s of %zu items, %.240s, since %s", g->load->id, g->count,
+             g->load->job ? bq_job_state(g->load->job) : g->range ? "written" : g->rows ? bq_query_state(g->rows) : "", units_show_ms(since_ms, time, sizeof(time)));
     return g->said;
 }

@@ -55,7 +55,7 @@ struct group {
     bool waiting, stray;
     int64_t started_us;
     char trouble[200];         /* what it waits for; stray: what row it was */
-    char said[200];
+    char said[400];
     void (*ended)(void *arg, struct group *, const struct group_end *); /* last; may free it */
     void *arg;
 };
