@@ -96,6 +96,9 @@ struct http *bqmodel_http(struct bqmodel *);
 /* On a socket, with control endpoints (below). port 0: any. Real loops only. The port, or -1. */
 int bqmodel_serve(struct bqmodel *, const char *address, int port, struct error *);
 
+/* A front for the emulator there, which does the jobs' work and has the tables; on a socket only (front.c). Before it serves. */
+void bqmodel_front(struct bqmodel *, const char *url);
+
 /* --- credentials ------------------------------------------------------------------------------------------------------------------------------- */
 
 /* From now on every request needs a token that the model has given out, and that is neither revoked nor past its end: else 401. They are had, at any

@@ -159,7 +159,7 @@ static void job_error(struct mjob *j)
     };
     struct bqmodel *m = j->model;
     enum bqmodel_chaos_kind kind = draw(m, STAGE_JOB_ERROR);
-    if (kind == BQMODEL_CHAOS_KINDS || (kind == BQMODEL_CHAOS_JOB_CONFLICT && !(j->stmt && stmt_mutates(j->stmt))))
+    if (kind == BQMODEL_CHAOS_KINDS || (kind == BQMODEL_CHAOS_JOB_CONFLICT && !job_mutates(j)))
         return;
     count(m, kind);
     size_t i = (size_t)rnd_below(m->o.chaos.rnd, ARRAY_LEN(errors));

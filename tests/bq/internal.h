@@ -146,6 +146,7 @@ void effects_change(struct effects *, size_t index, struct row *into); /* into N
 
 /* --- jobs ------------------------------------------------------------------------------------------------------------------------------------ */
 
+struct handed;
 enum job_state { JOB_PENDING, JOB_RUNNING, JOB_DONE };
 struct mjob {
     TAILQ_ENTRY(mjob) link, active; /* active: until it is done */
@@ -157,6 +158,8 @@ struct mjob {
     enum job_state state;
     struct timer *timer;
     bool pended;                    /* its pending time is over: it waits for a place */
+    enum { FOREIGN_READS, FOREIGN_INSERTS, FOREIGN_MUTATES } foreign; /* behind a front: a statement that we cannot read */
+    struct handed *handed;          /* to the emulator; NULL: not yet */
     bool late_insert;               /* an INSERT that is not among the first of its day */
     struct bq_ref target;           /* what it writes; table "" when nothing */
     struct stmt *stmt;              /* queries */
@@ -171,6 +174,8 @@ struct mjob {
     TAILQ_HEAD(, waiter) waiters;   /* getQueryResults */
 };
 TAILQ_HEAD(mjobs, mjob);
+static inline bool job_mutates(const struct mjob *j) { return j->stmt ? stmt_mutates(j->stmt) : j->foreign == FOREIGN_MUTATES; }
+static inline bool job_writes(const struct mjob *j) { return j->stmt ? stmt_writes(j->stmt) : j->foreign != FOREIGN_READS; }
 
 struct mjob *model_job(struct bqmodel *, const char *project, const char *id);
 /* body: {"jobReference","configuration"}. media is copied, gzip unpacked (NULL: none). NULL with an error: code is the HTTP status, reason BigQuery's. */
@@ -196,6 +201,7 @@ struct mreply {
     char *header;    /* "Name: value" besides the usual ones, or NULL */
     char *body;      /* NULL: empty */
 };
+struct pass;
 /* An answer that may come later. The exchange is gone afterwards. */
 struct exchange {
     struct bqmodel *model;
@@ -214,6 +220,8 @@ struct exchange {
     int64_t kept;
     struct mreply instead;     /* a fault: this answer, when its status is not 0 */
     struct waiter *waiter;
+    struct pass *pass;         /* to the emulator */
+    char *query;               /* of getQueryResults, for the emulator */
 };
 struct waiter {
     TAILQ_ENTRY(waiter) link;
@@ -306,6 +314,16 @@ struct peace { /* of a token */
     int64_t until_us;
 };
 
+/* A front for an emulator (front.c). */
+void front_pass(struct exchange *, const struct mrequest *);
+void front_results(struct exchange *, const struct mjob *); /* of a query that is done */
+void front_read(struct mjob *, const char *sql); /* which table a user's statement writes into, by its first words */
+void front_job(struct mjob *);       /* its next step; its timer brings it back */
+void model_job_finish(struct mjob *);
+void front_free(struct bqmodel *);
+void pass_free(struct pass *);
+void handed_free(struct handed *);
+
 /* Credentials (tokens.c). */
 bool tokens_path(const struct bqmodel *, const struct mrequest *); /* where they are had */
 void tokens_answer(struct exchange *, const struct mrequest *);
@@ -330,6 +348,7 @@ struct bqmodel {
     struct rnd chaos_rnd;    /* of bqmodel_chaos_doc */
     struct bqmodel_fault chaos_fault; /* the last one; its texts are constants */
     struct peace *peace;
+    struct front *front;     /* NULL: the model does all of it itself */
     struct tokens *tokens;   /* NULL: nobody needs one */
     struct { int of; int64_t from_us, until_us; } wall;
     struct bqmodel_counters counters;

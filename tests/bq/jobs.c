@@ -37,16 +37,12 @@ void mjob_free(struct mjob *j)
     effects_free(&j->effects);
     doc_free(j->configuration);
     doc_free(j->details);
+    handed_free(j->handed);
     free(j->media);
     free(j->id);
     free(j->project);
     free(j->name);
     free(j);
-}
-
-static bool mutates(const struct mjob *j)
-{
-    return j->stmt && stmt_mutates(j->stmt);
 }
 
 /* Jobs like this one on its table, not done: running ones, or all. */
@@ -55,7 +51,7 @@ static int64_t others(const struct mjob *j, bool running)
     int64_t n = 0;
     const struct mjob *o;
     TAILQ_FOREACH(o, &j->model->active, active)
-        n += o != j && o->is_load == j->is_load && mutates(o) == mutates(j) && bq_ref_equal(&o->target, &j->target) &&
+        n += o != j && o->is_load == j->is_load && job_mutates(o) == job_mutates(j) && bq_ref_equal(&o->target, &j->target) &&
              (o->state == JOB_RUNNING || !running);
     return n;
 }
@@ -66,7 +62,7 @@ static int64_t statements(const struct mjob *j)
     int64_t n = 0;
     const struct mjob *o;
     TAILQ_FOREACH(o, &j->model->active, active)
-        n += o->stmt && stmt_writes(o->stmt) && bq_ref_equal(&o->target, &j->target);
+        n += job_writes(o) && bq_ref_equal(&o->target, &j->target);
     return n;
 }
 
@@ -88,10 +84,10 @@ static void set_state(struct mjob *j, enum job_state to)
     j->model->counters.failed += j->outcome.kind != ERR_NONE;
 }
 
-static void finish(struct mjob *j)
+void model_job_finish(struct mjob *j)
 {
     struct bqmodel *m = j->model;
-    if (j->stmt != NULL && j->outcome.kind == ERR_NONE) {
+    if (j->stmt != NULL && j->outcome.kind == ERR_NONE && m->front == NULL) {
         j->bytes_billed = stmt_bytes_billed(m, j->stmt);
         m->counters.bytes_billed += j->bytes_billed;
     }
@@ -144,15 +140,20 @@ static void ended(struct mjob *j)
 {
     if (j->planned.kind != ERR_NONE) {
         j->outcome = j->planned;
+    } else if (j->is_load && j->handed == NULL && !limit_update(j->model, &j->target, false, &j->outcome)) {
+        model_job_finish(j);
+        return;
+    } else if (j->model->front) {
+        front_job(j);
+        return;
     } else if (j->is_load) {
-        if (limit_update(j->model, &j->target, false, &j->outcome))
-            load_run(j);
+        load_run(j);
     } else if (j->outcome.kind == ERR_NONE && stmt_writes(j->stmt) && !commit(j)) {
         run_statement(j);
         timer_set(j->timer, model_spread_us(j->model, j->model->o.dml_ms));
         return;
     }
-    finish(j);
+    model_job_finish(j);
 }
 
 /* --- the beginning --------------------------------------------------------------------------------------------------------------------------- */
@@ -161,7 +162,7 @@ static bool may_start(const struct mjob *j)
 {
     if (j->late_insert && others(j, true) >= j->model->o.inserts_at_once)
         return false;
-    return !mutates(j) || others(j, true) < j->model->o.mutating_at_once;
+    return !job_mutates(j) || others(j, true) < j->model->o.mutating_at_once;
 }
 
 static void try_start(struct mjob *j)
@@ -172,7 +173,7 @@ static void try_start(struct mjob *j)
     set_state(j, JOB_RUNNING);
     int64_t *most = j->is_load ? &m->counters.loads_at_once : &m->counters.dml_at_once;
     *most = i64_max(*most, others(j, true) + 1);
-    if (!j->is_load && j->planned.kind == ERR_NONE)
+    if (!j->is_load && j->planned.kind == ERR_NONE && m->front == NULL)
         run_statement(j);
     int64_t takes_us = model_spread_us(m, j->is_load ? m->o.load_ms : m->o.dml_ms) + j->slower_ms * US_PER_MS;
     int64_t most_us = doc_int(j->configuration, "jobTimeoutMs", 0) * US_PER_MS;
@@ -199,17 +200,17 @@ static void on_timer(void *arg)
 static void may_insert(struct mjob *j)
 {
     const struct bqmodel_options *o = &j->model->o;
-    bool writes = j->stmt && stmt_writes(j->stmt);
+    bool writes = job_writes(j);
     if (j->is_load ? !limit_load(j->model, &j->target, &j->outcome) || !limit_project_loads(j->model, j->project, &j->outcome)
                    : writes && !limit_dml(j->model, &j->target, &j->outcome))
         return;
-    j->late_insert = writes && !mutates(j) && limit_insert(j->model, &j->target);
+    j->late_insert = writes && !job_mutates(j) && limit_insert(j->model, &j->target);
     if ((j->late_insert && others(j, false) >= o->inserts_at_once + o->inserts_queued) ||
         (writes && o->dml_outstanding > 0 && statements(j) > o->dml_outstanding)) {
         limit_outstanding(j->model, &j->outcome);
         return;
     }
-    if (!mutates(j) || others(j, false) < o->mutating_at_once + o->mutating_queued)
+    if (!job_mutates(j) || others(j, false) < o->mutating_at_once + o->mutating_queued)
         return;
     error_set(&j->outcome, ERR_TASK, 0,
               "Resources exceeded during query execution: Too many DML statements outstanding against table %s:%s.%s, limit is %d.",
@@ -224,6 +225,10 @@ static void read_query(struct mjob *j)
     bool standard = !doc_bool(j->configuration, "query.useLegacySql", true);
     j->stmt = standard ? stmt_parse(sql, &at) : NULL;
     m->counters.queries++;
+    if (j->stmt == NULL && m->front) {
+        front_read(j, sql);
+        return;
+    }
     if (j->stmt == NULL) {
         if (m->unknown == NULL)
             m->unknown = xasprintf("%s%.*s<<<HERE>>>%s", standard ? "" : "(legacy SQL) ", (int)(at - sql), sql, at);
@@ -391,7 +396,7 @@ struct mjob *model_job_insert(struct bqmodel *m, const char *project, const doc 
 
 void model_job_cancel(struct mjob *j)
 {
-    if (j->state == JOB_DONE)
+    if (j->state == JOB_DONE || j->handed) /* what is handed on runs to its end */
         return;
     error_set(&j->planned, ERR_TASK, 0, "Job execution was cancelled: User requested cancellation");
     error_reason(&j->planned, "stopped");

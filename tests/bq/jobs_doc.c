@@ -37,7 +37,7 @@ static doc *query_doc(const struct mjob *j)
     doc_set_str(query, "totalBytesProcessed", "0");
     doc_set_int_text(query, "totalBytesBilled", j->bytes_billed);
     doc_set_bool(query, "cacheHit", false);
-    if (j->stmt == NULL || !stmt_writes(j->stmt) || j->outcome.kind != ERR_NONE)
+    if (!job_writes(j) || j->outcome.kind != ERR_NONE)
         return query;
     doc_set_int_text(query, "numDmlAffectedRows", e->inserted + e->updated + e->deleted);
     doc *stats = doc_set_int_text(doc_object(), "insertedRowCount", e->inserted);

@@ -11,11 +11,12 @@
 static const char usage[] =
     "usage: bqmodel-server [--port N] [--address A] [--project P] [--dataset [P.]D]... [--table [P.]D.T=SCHEMA.json]... [--location L]\n"
     "                      [--latency-ms N] [--pending-ms N] [--load-ms N] [--dml-ms N] [--session-ms N] [--limits] [--fault JSON]...\n"
-    "                      [--chaos RATE|KIND=RATE,...] [--seed N] [--credentials FILE.json]\n"
+    "                      [--chaos RATE|KIND=RATE,...] [--seed N] [--credentials FILE.json] [--front URL]\n"
     "--limits: those that BigQuery's pages name, of statements, updates, loads and requests over time.\n"
     "A time of 0 is none. A schema is {\"fields\":[...]} or the list alone. A fault is as POST /control/fault takes it:\n"
     "{\"match\":\"POST /upload\",\"kind\":\"lose_reply\",\"times\":1}.\n"
     "--credentials: requests need tokens, and whose: {\"email\",\"public_key\",...}, see bqmodel_credentials in bqmodel.h.\n"
+    "--front: of the emulator there, which does the work of jobs and has the tables; --dataset and --table do not concern it.\n"
     "--chaos 0.05: faults of every kind by seed; or a list of what POST /control/chaos takes: --chaos all=0.05,5xx_html=0,slow_ms=50.\n";
 
 struct setup {
@@ -23,7 +24,7 @@ struct setup {
     const char *address, *datasets[64], *tables[64], *faults[64];
     int port;
     size_t dataset_count, table_count, fault_count;
-    const char *chaos, *credentials;
+    const char *chaos, *credentials, *front;
     int64_t seed;
 };
 
@@ -60,7 +61,7 @@ static void read_options(int argc, char **argv, struct setup *s)
     static const struct option known[] = {
         {"port", 1, NULL, 'p'}, {"address", 1, NULL, 'a'}, {"project", 1, NULL, 'P'}, {"dataset", 1, NULL, 'd'}, {"table", 1, NULL, 't'},
         {"location", 1, NULL, 'l'}, {"latency-ms", 1, NULL, 'y'}, {"pending-ms", 1, NULL, 'n'}, {"load-ms", 1, NULL, 'L'},
-        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"chaos", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'}, {"credentials", 1, NULL, 'C'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"dml-ms", 1, NULL, 'D'}, {"session-ms", 1, NULL, 's'}, {"limits", 0, NULL, 'm'}, {"fault", 1, NULL, 'f'}, {"chaos", 1, NULL, 'c'}, {"seed", 1, NULL, 'S'}, {"credentials", 1, NULL, 'C'}, {"front", 1, NULL, 'F'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
         switch (c) {
@@ -78,6 +79,7 @@ static void read_options(int argc, char **argv, struct setup *s)
         case 'm': bqmodel_documented_limits(&s->options); break;
         case 'f': keep(s->faults, &s->fault_count); break;
         case 'c': s->chaos = optarg; break;
+        case 'F': s->front = optarg; break;
         case 'C': s->credentials = optarg; break;
         case 'S': s->seed = number(optarg, INT64_MAX); break;
         case 'h': fputs(usage, stdout); exit(0);
@@ -158,6 +160,8 @@ int main(int argc, char **argv)
     }
     if (s.chaos)
         set_chaos(m, s.chaos, s.seed);
+    if (s.front)
+        bqmodel_front(m, s.front);
     if (s.credentials)
         set_credentials(m, s.credentials);
     int port = bqmodel_serve(m, s.address, s.port, &err);

@@ -53,6 +53,7 @@ void bqmodel_free(struct bqmodel *m)
     usage_free(m);
     chaos_free(m);
     tokens_free(m);
+    front_free(m);
     free(m->project);
     free(m->location);
     free(m->unknown);

@@ -23,6 +23,8 @@ static void detach(struct exchange *x)
     if (x->release)
         x->release(x);
     waiter_free(x->waiter);
+    pass_free(x->pass);
+    free(x->query);
     timer_free(x->timer);
 }
 
@@ -180,6 +182,8 @@ static void dispatch(struct exchange *x, const struct mrequest *r)
     const char *kind = to.count > 1 ? to.seg[1] : "";
     if (upload && to.count == 2 && strcmp(kind, "jobs") == 0)
         rest_upload(x, &to);
+    else if (path && x->model->front && strcmp(kind, "jobs") != 0 && strcmp(kind, "queries") != 0)
+        front_pass(x, r);
     else if (path && strcmp(kind, "datasets") == 0)
         rest_tables(x, &to);
     else if (path && (strcmp(kind, "jobs") == 0 || strcmp(kind, "queries") == 0))

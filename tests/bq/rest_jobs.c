@@ -1,4 +1,4 @@
-#include "tests/bq/internal.h"
+#include "tests/bq/sql_dedupe.h"
 
 #include <strings.h>
 
@@ -56,7 +56,7 @@ static void insert(struct exchange *x, const struct route *to)
         return;
     }
     if (doc_bool(body, "configuration.dryRun", false)) {
-        dry_run(x, body);
+        x->model->front ? front_pass(x, to->r) : dry_run(x, body);
         return;
     }
     const struct mjob *j = model_job_insert(x->model, to->seg[0], body, NULL, 0, &err);
@@ -104,7 +104,7 @@ static void put_rows(const struct exchange *x, const struct mjob *j, doc *d)
     doc *page = doc_array();
     for (int64_t i = x->page_from; i < end; i++)
         doc_add(page, doc_copy(doc_at(j->effects.result, (size_t)i)));
-    doc_set(d, "schema", j->stmt->range ? range_fields() : stmt_group_fields(j->stmt->group));
+    doc_set(d, "schema", j->stmt->dedupe ? dedupe_fields() : j->stmt->range ? range_fields() : stmt_group_fields(j->stmt->group));
     doc_set_int_text(d, "totalRows", rows);
     doc_set(d, "rows", page);
     if (max > 0 && end < rows)
@@ -117,11 +117,15 @@ static void answer_results(struct exchange *x, const struct mjob *j)
         reply_error(x, http_status_of(j->outcome.reason), j->outcome.reason, "%s", j->outcome.text);
         return;
     }
+    if (j->state == JOB_DONE && x->model->front && !job_writes(j)) {
+        front_results(x, j);
+        return;
+    }
     const struct effects *e = &j->effects;
     doc *d = doc_set_bool(doc_set_str(doc_object(), "kind", "bigquery#getQueryResultsResponse"), "jobComplete", j->state == JOB_DONE);
     doc *reference = doc_set_str(doc_set_str(doc_object(), "projectId", j->project), "jobId", j->id);
     doc_set(d, "jobReference", doc_set_str(reference, "location", j->model->location));
-    if (j->state == JOB_DONE && j->stmt->kind == STMT_SELECT) {
+    if (j->state == JOB_DONE && j->stmt && j->stmt->kind == STMT_SELECT) {
         put_rows(x, j, d);
     } else if (j->state == JOB_DONE) {
         doc_set_str(d, "totalRows", "0");
@@ -162,6 +166,7 @@ static void results(struct exchange *x, const struct route *to, struct mjob *j)
     int64_t wait_ms = i64_min(query_int(to->r, "timeoutMs", WAIT_DEFAULT_MS), WAIT_MAX_MS);
     x->page_rows = query_int(to->r, "maxResults", x->model->o.page_rows);
     x->page_from = query_int(to->r, "pageToken", 0);
+    x->query = x->model->front ? xstrdup(to->r->query) : NULL;
     if (j->is_load) {
         reply_error(x, 400, "invalid", "Job %s:%s is not a query job.", j->project, j->id);
     } else if (j->state == JOB_DONE || wait_ms == 0) {
