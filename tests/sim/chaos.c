@@ -190,6 +190,12 @@ void chaos_start(struct sim *s)
     timer_set(step_timer, sim_below(s, 2 * US_PER_S));
 }
 
+void chaos_submits(struct sim *s, struct proc *p)
+{
+    if (p != NULL && s->plan.dies_publishing && !s->calm)
+        proc_doom(p, 1 + (int)sim_below(s, p->batch->items + 6), kill_now);
+}
+
 static void calm_one(struct proc *p)
 {
     if (!proc_lives(p))

@@ -310,6 +310,11 @@ bool check_settled(const struct check *c, char *what, size_t size)
                      l->cut_count, ledger_settled(l) ? ", its end is not in `batches`" : "");
             return false;
         }
+    for (int p = 0; p < SIM_PARTITIONS; p++)
+        if (c->work[p].passed < c->work[p].count) {
+            snprintf(what, size, "work partition %d, committed to %" PRId64 " of %" PRId64, p, c->work[p].passed, c->work[p].count);
+            return false;
+        }
     return true;
 }
 

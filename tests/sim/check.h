@@ -67,7 +67,7 @@ void check_close(struct sim *);
 void check_observe(struct proc *, struct sleeper *); /* what leaves that process */
 struct ledger *check_run(struct check *, const char *run, size_t len);
 struct ledger *check_run_at(struct check *, int32_t index);
-/* Every run has ended and is settled; else *what says one that has not. */
+/* Every run has ended and is settled, and the queue is worked off; else *what says what is not. */
 bool check_settled(const struct check *, char *what, size_t size);
 static inline bool ledger_open(const struct ledger *l) { return !l->withdrawn && l->phase != PHASE_ENDED; }
 bool ledger_settled(const struct ledger *);

@@ -119,6 +119,18 @@ static void say_row(struct hand *h, const struct work_item *w, int64_t emission,
     buf_xputs(o, how == BEHAVE_BROKEN ? "}\n" : "}}\n");
 }
 
+/* Some rows of an attempt that will come to nothing. */
+static void say_some(struct hand *h, const struct work_item *w)
+{
+    struct sim *s = h->proc->sim;
+    int64_t rows = rows_of(s, h->run->batch, w->number, w->attempt), number = (int64_t)s->handlers.count;
+    if (lot(s, h->run->batch, w->number, 8) % 2 == 0)
+        return;
+    emit(s, h->run->index, w->item, rows);
+    for (int64_t row = 0; row < i64_min(rows, 3); row++)
+        say_row(h, w, number, row, BEHAVE_OK, 0);
+}
+
 static void say_rows(struct hand *h, const struct work_item *w, enum behaviour how)
 {
     struct sim *s = h->proc->sim;
@@ -150,12 +162,16 @@ static void answer(struct hand *h, const struct work_item *w)
     enum behaviour how = behaviour_of(s, h->run->batch, w->number);
     bool first = w->attempt == 1 && lot(s, h->run->batch, w->number, 7) % 4 != 0;
     bool dying = how == BEHAVE_CRASH || (how == BEHAVE_CRASH_ONCE && first && sim_chance(s, .5));
-    if (how == BEHAVE_HANG || (how == BEHAVE_HANG_ONCE && first))
+    if (how == BEHAVE_HANG || (how == BEHAVE_HANG_ONCE && first)) {
+        say_some(h, w);
         return;
+    }
     if (dying) {
+        say_some(h, w);
         s->report->deeds[DEED_CRASH]++;
         dies(h, 9, "killed by signal 9 (Killed)");
     } else if (how == BEHAVE_TASK || (how == BEHAVE_RETRY && first)) {
+        say_some(h, w);
         buf_xprintf(&h->out, "{\"item\":%" PRId64 ",\"error\":{\"kind\":\"%s\",\"message\":\"as the seed says\"}}\n", w->item, how == BEHAVE_TASK ? "task" : "retry");
         s->report->deeds[DEED_BAD]++;
     } else {

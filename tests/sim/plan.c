@@ -86,7 +86,7 @@ static void draw_batch(struct draw *d, struct batch_plan *b, int i, int64_t item
     b->stop_after = chance(d, .9) ? 0 : 1 + below(d, 20);
     b->parallel = chance(d, .85) ? 0 : 1 + below(d, 8);
     b->start_ms = chance(d, .5) ? 0 : below(d, 20000);
-    b->work_ms = items > 1000 ? spread(d, 1, 50) : spread(d, 1, 5000);
+    b->work_ms = items > 1000 ? spread(d, 1, 50) : spread(d, 10, 10000);
     b->rows_most = chance(d, .7) ? 1 : spread(d, 2, items > 1000 ? 4 : 40);
     b->big = items < 200 && chance(d, .04) ? spread(d, 10000, 300000) : 0;
 }
@@ -96,13 +96,14 @@ static void draw_faults(struct draw *d, struct plan *p)
     p->quiet = chance(d, .08);
     if (p->quiet)
         return;
-    double each = .4 / (1 + (double)p->workers / 8); /* of a process, so that many of them get somewhere too */
+    double each = .8 / (1 + (double)p->workers / 8); /* of a process, so that many of them get somewhere too */
     double *const rates[] = {&p->kills, &p->pauses, &p->cuts, &p->expels, &p->skews};
     for (size_t i = 0; i < ARRAY_LEN(rates); i++)
         *rates[i] = chance(d, .45) ? 0 : each * real(d) * real(d) * (1 + (double)p->workers / 4);
-    p->service = chance(d, .3) ? 0 : .6 * real(d) * real(d);
+    p->service = chance(d, .3) ? 0 : real(d) * real(d);
     p->chaos_per_mille = chance(d, .4) ? 0 : (int)spread(d, 1, 30);
     p->steers = chance(d, .6) ? 0 : .1 * real(d);
+    p->dies_publishing = chance(d, .15);
     p->lose_ack = chance(d, .4) ? 0 : .1 * real(d);
     p->refuse_commit = chance(d, .6) ? 0 : .3 * real(d);
 }
@@ -124,10 +125,10 @@ void plan_draw(struct plan *p, uint64_t seed)
         draw_batch(&d, &p->batches[i], i, i64_max(items / p->batch_count, 3));
     p->delay_us = spread(&d, 1000, 300000);
     draw_faults(&d, p);
-    p->calm_ms = spread(&d, 5000, 600000);
+    p->calm_ms = spread(&d, 15000, 600000);
     p->parallel = spread(&d, 1, 16);
     p->buffer = spread(&d, 1 << 20, 8 << 20);
-    p->load_size = spread(&d, 2000, 1 << 20);
+    p->load_size = spread(&d, 200, 1 << 19);
     p->linger_ms = spread(&d, 10, 5000);
     p->streams = 1 + below(&d, 4);
     p->compress = chance(&d, .2);

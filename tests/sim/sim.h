@@ -50,6 +50,7 @@ struct plan {
     double lose_ack, refuse_commit;
     int64_t delay_us;
     int chaos_per_mille;           /* of BigQuery's answers and jobs */
+    bool dies_publishing;          /* the first submitter */
     bool quiet;                    /* nothing goes wrong at all */
     /* workers */
     int64_t parallel, buffer, load_size, linger_ms, streams;
@@ -181,6 +182,8 @@ void world_broker(struct sim *, int64_t ms);
 
 /* The dice's step: what happens next, and when. */
 void chaos_start(struct sim *);
+/* A batch is being submitted. */
+void chaos_submits(struct sim *, struct proc *);
 void chaos_calm(struct sim *);
 void chaos_stop(struct sim *);
 

@@ -156,7 +156,7 @@ static void submit_due(struct sim *s, bool *submitted)
     for (int i = 0; i < s->plan.batch_count; i++)
         if (!submitted[i] && sim_ms(s) >= s->plan.batches[i].start_ms) {
             submitted[i] = true;
-            proc_submit(s, &s->plan.batches[i], NULL, false);
+            chaos_submits(s, proc_submit(s, &s->plan.batches[i], NULL, false));
         }
 }
 
