@@ -1,6 +1,7 @@
 #include "tests/unit/support_crew.h"
 #include "tests/unit/support_tables.h"
 
+#include "common/fleet/consolidate.h"
 #include "common/fleet/worker_tables.h"
 
 /* Runs whose rows are shown by a view: what readers see, from the first rows to the end, and what two runs do to each other. */
@@ -104,8 +105,13 @@ static void rows_are_shown_increment_by_increment_and_compacted_at_the_end(void 
 
 static void an_item_that_was_loaded_twice_is_shown_with_its_first_load(void **state)
 {
-    begin(state);
+    open_stage(state);
     struct stage *s = crew.stage;
+    run->mode = WRITE_APPEND; /* no key hides what is shown too much */
+    run->key_count = 0;
+    publish(run);
+    crew_coordinator(&crew, &boss, run, TRACK_FIRST);
+    sleeper_calm(boss.sleeper);
     stage_load(s, run, 0, 6, 1);
     wait_shown(6);
     stage_load(s, run, 3, 6, 2); /* 3, 4 and 5 are excluded from it */
@@ -227,27 +233,60 @@ static void a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_ba
     finish(state);
 }
 
-static bool last_cut_waits(void *arg)
+static bool a_cut_is_open(void *arg)
 {
     (void)arg;
     return fold_open_cut(track_fold(other.track)) != NULL;
 }
 
-/* It was stopped before its run's first cut, and wakes when that run, and another one behind it, are over. */
-static void a_coordinator_that_slept_through_two_runs_changes_nothing(void **state)
+/* Of a coordinator that is cut off from the log, and is not from BigQuery. */
+static struct { bool done, ok; struct consolidate *consolidate; } late;
+
+static void on_late(void *arg, struct log_msg *outcome, const struct error *err)
+{
+    (void)arg, (void)err;
+    late.done = true;
+    late.ok = outcome != NULL && outcome->ok;
+}
+
+static bool is_late_done(void *arg)
+{
+    (void)arg;
+    return late.done;
+}
+
+/* The first cut, as the one that sleeps knows of it. */
+static void consolidate_late(void)
+{
+    struct world w = crew.stage->world;
+    w.bq = crew.stage->bq;
+    const struct fold *f = track_fold(other.track);
+    struct consolidate_options o = {.world = &w, .of = {.record = run, .fold = f, .cut = fold_open_cut(f)}};
+    late.done = false;
+    late.consolidate = consolidate_start(&o, on_late, NULL);
+    STAGE_WAIT(crew.stage, is_late_done, NULL);
+    assert_true(late.ok);
+    consolidate_stop(late.consolidate, true);
+    stage_sleep(crew.stage, 60000);
+}
+
+static void sleep_at_the_first_cut(void **state)
 {
     open_stage(state);
-    struct stage *s = crew.stage;
     publish(run);
-    crew_coordinator(&crew, &other, run, TRACK_FIRST);
+    crew_coordinator(&crew, &other, run, TRACK_SECOND);
     sleeper_calm(other.sleeper);
-    stage_load(s, run, 0, 8, 1);
+    stage_load(crew.stage, run, 0, 8, 1);
+}
+
+static void a_coordinator_that_slept_through_two_runs_changes_nothing(void **state)
+{
+    sleep_at_the_first_cut(state);
+    struct stage *s = crew.stage;
     stage_seal(s, run, 8);
-    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/jobs/bqfleet_cut_run-1_0_t0", .kind = BQMODEL_DELAY, .ms = 5000});
-    STAGE_WAIT(s, last_cut_waits, NULL); /* it has asked for the cut's job, of which there is none as yet */
-    stage_sleep(s, 10);
+    STAGE_WAIT(s, a_cut_is_open, NULL);
     sleeper_stop(other.sleeper);
-    crew_coordinator(&crew, &boss, run, TRACK_SECOND);
+    crew_coordinator(&crew, &boss, run, TRACK_FIRST);
     sleeper_calm(boss.sleeper);
     wait_done(&boss);
     assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 8);
@@ -259,6 +298,9 @@ static void a_coordinator_that_slept_through_two_runs_changes_nothing(void **sta
     stage_load(s, later, 0, 10, 5);
     stage_seal(s, later, 10);
     wait_done(&boss);
+    consolidate_late();
+    char label[64];
+    assert_string_equal(tables_label(s, "bqfleet_run", label, sizeof(label)), "run-2");
     sleeper_go_on(other.sleeper);
     wait_done(&other);
     stage_sleep(s, 600000);
@@ -266,6 +308,27 @@ static void a_coordinator_that_slept_through_two_runs_changes_nothing(void **sta
     for (int64_t i = 0; i < 10; i++)
         assert_int_equal(value_of(i), 5);
     record_free(later);
+    finish(state);
+}
+
+static void a_coordinator_that_slept_through_increments_takes_none_from_the_view(void **state)
+{
+    sleep_at_the_first_cut(state);
+    struct stage *s = crew.stage;
+    STAGE_WAIT(s, a_cut_is_open, NULL);
+    sleeper_stop(other.sleeper);
+    crew_coordinator(&crew, &boss, run, TRACK_FIRST);
+    sleeper_calm(boss.sleeper);
+    wait_shown(8);
+    stage_load(s, run, 8, 4, 2);
+    wait_shown(12);
+    consolidate_late();
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 12);
+    stage_seal(s, run, 12);
+    sleeper_go_on(other.sleeper);
+    wait_done(&boss);
+    wait_done(&other);
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 12);
     finish(state);
 }
 
@@ -317,6 +380,7 @@ int main(void)
         cmocka_unit_test(a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was),
         cmocka_unit_test(a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_base),
         cmocka_unit_test(a_coordinator_that_slept_through_two_runs_changes_nothing),
+        cmocka_unit_test(a_coordinator_that_slept_through_increments_takes_none_from_the_view),
         cmocka_unit_test(so_many_shards_are_compacted_in_mid_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
