@@ -258,16 +258,16 @@ static void loads_come_through_every_fault_at_five_percent_exactly_once(void **s
     for (int i = 0; i < JOBS; i++) {
         char id[32];
         snprintf(id, sizeof(id), "load_%d", i);
-        struct bq_job_spec spec = {.id_base = id, .configuration = config, .digest = "d", .media = i % 4 ? &small : &whole, .media_count = 1};
+        struct bq_job_spec spec = {.id_base = id, .configuration = config, .digest = "d", .media = i % 8 ? &small : &whole, .media_count = 1};
         bq_job_start(bq, &spec, on_end, &ends[i]);
     }
     assert_true(loop_until(w.loop, all_over, ends, 3600 * US_PER_S));
     for (int i = 0; i < JOBS; i++) {
         if (ends[i].err.kind != ERR_NONE)
             fail_msg("load %d: %s", i, ends[i].err.text);
-        assert_int_equal(ends[i].rows, i % 4 ? 1 : rows);
+        assert_int_equal(ends[i].rows, i % 8 ? 1 : rows);
     }
-    assert_int_equal(bqmodel_count(w.m, "ds.s"), JOBS / 4 * rows + JOBS - JOBS / 4);
+    assert_int_equal(bqmodel_count(w.m, "ds.s"), JOBS / 8 * rows + JOBS - JOBS / 8);
     for (int k = 0; k < BQMODEL_CHAOS_KINDS; k++)
         if (k != BQMODEL_CHAOS_DENIED && k != BQMODEL_CHAOS_JOB_QUOTA && k != BQMODEL_CHAOS_JOB_CONFLICT)
             assert_true(bqmodel_counters(w.m)->chaos[k] > 0);
