@@ -32,6 +32,8 @@ static void say(struct sim *s, const struct ledger *l, struct log_msg m)
     sim_did(s, DEED_STEER, "operator", "%s %s", log_type_name(m.type), l->record->run);
     m.text = "as the seed says";
     outbox_log(hand.outbox, l->record, &m, NULL, NULL);
+    if (m.type == LOGM_CANCEL && l->batch->mode != WRITE_REPLACE && sim_chance(s, .4))
+        say(s, l, (struct log_msg){.type = LOGM_CUT, .cut = l->run_cuts}); /* as a coordinator does that reads the log late */
 }
 
 /* As the commands look: a run that an open one is to adopt is left alone. */
@@ -67,7 +69,7 @@ void hand_steers(struct sim *s)
     int64_t what = sim_below(s, 20);
     if (l == NULL)
         return;
-    if (what == 19 && l->batch->every_ms > 0) { /* as a coordinator does that reads the log late */
+    if (what == 19 && l->batch->mode != WRITE_REPLACE) {
         say(s, l, (struct log_msg){.type = LOGM_CUT, .cut = l->run_cuts});
         return;
     }

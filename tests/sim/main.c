@@ -13,8 +13,8 @@
 
 #define SEED_CPU_S 120 /* of one seed: beyond it something turns in a circle */
 
-struct options { uint64_t first, seeds, seed; int jobs; bool one, trace; int64_t soak_ms; const char *file; };
-struct totals { struct report sum; int64_t *sizes; size_t count, cap; int violations; int64_t longest_ms; uint64_t longest_seed; double cpu_most; uint64_t cpu_seed; double cpu; };
+struct options { uint64_t first, seeds, seed; int jobs; bool one, trace; int64_t soak_ms; const char *file, *junit; };
+struct totals { struct report sum; int64_t broken[INV_COUNT]; char *first[INV_COUNT];  int64_t *sizes; size_t count, cap; int violations; int64_t longest_ms; uint64_t longest_seed; double cpu_most; uint64_t cpu_seed; double cpu; };
 struct place { pid_t pid; uint64_t seed; struct report *report; };
 
 static int64_t now_ms(void)
@@ -56,6 +56,8 @@ static void add(struct totals *t, const struct report *r, double cpu)
 {
     if (r->violation != 0) {
         t->violations++;
+        if (t->broken[r->violation]++ == 0)
+            t->first[r->violation] = xasprintf("seed %" PRIu64 ": %s", r->seed, r->text);
         show_violation(r);
     }
     if (t->count == t->cap)
@@ -116,6 +118,37 @@ static void show_totals(struct totals *t, int64_t took_ms)
         if (t->sum.chaos[i] > 0)
             printf(" %s %" PRId64, bqmodel_chaos_name(i), t->sum.chaos[i]);
     printf("\nlongest wait after the calm: %.0f s (seed %" PRIu64 ")\n%d violations\n", (double)t->longest_ms / 1000, t->longest_seed, t->violations);
+}
+
+static void put_xml(FILE *f, const char *text)
+{
+    for (; *text; text++)
+        if (strchr("<>&\"", *text) != NULL || (unsigned char)*text < ' ' || (unsigned char)*text > '~')
+            fprintf(f, "&#%d;", (unsigned char)*text < ' ' ? ' ' : (unsigned char)*text);
+        else
+            fputc(*text, f);
+}
+
+/* A test for each invariant: no seed breaks it. */
+static void write_junit(const struct totals *t, const char *path)
+{
+    FILE *f = fopen(path, "w");
+    if (f == NULL)
+        return;
+    fprintf(f, "<testsuite name=\"simulation\" tests=\"%d\">\n", INV_COUNT - 1);
+    for (int i = 1; i < INV_COUNT; i++) {
+        fprintf(f, "<testcase classname=\"simulation\" name=\"%zu seeds: ", t->count);
+        put_xml(f, invariant_name(i));
+        fputs("\">", f);
+        if (t->broken[i] > 0) {
+            fprintf(f, "<failure message=\"%" PRId64 " seeds break it\">", t->broken[i]);
+            put_xml(f, t->first[i]);
+            fputs("</failure>", f);
+        }
+        fputs("</testcase>\n", f);
+    }
+    fputs("</testsuite>\n", f);
+    fclose(f);
 }
 
 /* --- one seed after the other ------------------------------------------------------------------------------------------------------------------------------ */
@@ -199,6 +232,10 @@ static int run_many(const struct options *o)
     for (; busy > 0; busy--)
         wait_one(&t, places, jobs);
     show_totals(&t, now_ms() - began_ms);
+    if (o->junit && t.count > 0)
+        write_junit(&t, o->junit);
+    for (int i = 0; i < INV_COUNT; i++)
+        free(t.first[i]);
     if (file)
         fclose(file);
     free(t.sizes);
@@ -220,7 +257,7 @@ static int run_one(const struct options *o)
 int main(int argc, char **argv)
 {
     static const struct option names[] = {{"first", 1, NULL, 'f'}, {"seeds", 1, NULL, 'n'}, {"seed", 1, NULL, 's'}, {"jobs", 1, NULL, 'j'}, {"trace", 0, NULL, 't'},
-                                          {"soak", 1, NULL, 'm'}, {"file", 1, NULL, 'l'}, {0}};
+                                          {"soak", 1, NULL, 'm'}, {"file", 1, NULL, 'l'}, {"junit", 1, NULL, 'x'}, {0}};
     struct options o = {.first = 1, .seeds = 100, .jobs = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     int c;
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -232,6 +269,7 @@ int main(int argc, char **argv)
         case 't': o.trace = true; break;
         case 'm': o.soak_ms = (int64_t)(strtod(optarg, NULL) * 60000); break;
         case 'l': o.file = optarg; break;
+        case 'x': o.junit = optarg; break;
         default: return 2;
         }
     }
