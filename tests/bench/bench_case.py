@@ -3,7 +3,9 @@
 needs: broker
 """
 import os
+import pathlib
 import statistics
+import tempfile
 import time
 
 import bench
@@ -15,8 +17,10 @@ TARGETS = {"staging merge": 1.2, "direct merge, disjoint": 1.5, "direct append":
 
 
 def scene():
-    bq = fleet_bench.model(bench.FOLDER, *the_case.MODEL)
-    made = Scene(bench.FOLDER, bq, os.environ["BQF_BROKERS"])
+    """A fresh model of BigQuery, and what plays on it."""
+    folder = pathlib.Path(tempfile.mkdtemp(dir=bench.FOLDER))
+    bq = fleet_bench.model(folder, *the_case.MODEL)
+    made = Scene(folder, bq, os.environ["BQF_BROKERS"])
     made.programs.append(bq.program)
     return made
 

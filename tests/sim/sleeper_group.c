@@ -2,7 +2,7 @@
 
 /* Membership in a group: a process that is stopped is thrown out of it, and told so when it goes on, where it joins anew. */
 
-enum { PARTITIONS_MAX = 64 };
+enum { PARTITIONS_MAX = 256 };
 
 struct seat { struct member *member; struct sleeper *s; }; /* one membership; member NULL: it is over, and its leaving under way */
 

@@ -339,7 +339,8 @@ void crew_by_table(struct crew *c, struct crew_written *out)
     AUTO(doc_free_auto) doc *rows = bqmodel_rows(c->stage->model, STAGE_TARGET);
     memset(out, 0, sizeof(*out));
     for (size_t i = 0; i < doc_len(rows); i++)
-        add(out, strtol(doc_str(doc_at(rows, i), "k", "k-1") + 1, NULL, 10));
+        if (*doc_str(doc_at(rows, i), "k", "k") == 'k')
+            add(out, strtol(doc_str(doc_at(rows, i), "k", "k-1") + 1, NULL, 10));
 }
 
 static bool begins(const doc *job, const char *begin)

@@ -66,7 +66,7 @@ void crew_drain(struct crew *, struct crewman *, int64_t grace_ms);
 /* What a run's log says is in the target: how often each item. */
 struct crew_written { int64_t per_item[CREW_ITEMS], total; };
 void crew_by_log(struct crew *, const struct record *, struct crew_written *);
-void crew_by_table(struct crew *, struct crew_written *); /* keys "kN" */
+void crew_by_table(struct crew *, struct crew_written *); /* keys "kN"; others are not ours */
 /* Jobs with ids that begin so: that ended well, and the most that ran at once. */
 int crew_jobs(struct crew *, const char *begin);
 int crew_at_once(struct crew *, const char *const *begins, size_t count);
