@@ -55,6 +55,12 @@ static int result(const struct dedupe *d, struct error *err)
 
 /* --- the table --------------------------------------------------------------------------------------------------------------------------- */
 
+static void take_state(struct dedupe *d, const struct bq_table *t)
+{
+    snprintf(d->state, sizeof(d->state), "%s %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, t->etag, t->created_ms, t->modified_ms, t->rows, t->bytes);
+    d->modified_ms = t->modified_ms;
+}
+
 static int take_table(struct dedupe *d, struct bq_table *t)
 {
     struct error *err = &d->err;
@@ -65,8 +71,7 @@ static int take_table(struct dedupe *d, struct bq_table *t)
     if (partition_make(t->schema, t->partitioning, t->part_field, t->part_type, t->part_start, t->part_end, t->part_interval, &d->partition, err) != 0)
         return error_prefix(err, "%s.%s", t->ref.dataset, t->ref.table);
     snprintf(d->location, sizeof(d->location), "%s", d->choice->location ? d->choice->location : t->location);
-    snprintf(d->state, sizeof(d->state), "%s %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, t->etag, t->created_ms, t->modified_ms, t->rows, t->bytes);
-    d->modified_ms = t->modified_ms;
+    take_state(d, t);
     d->schema = t->schema;
     t->schema = NULL; /* ours now */
     return 0;
@@ -82,10 +87,23 @@ static void on_table(void *arg, struct bq_table *t, const struct error *err)
         d->err.kind = ERR_USAGE;
 }
 
-static int get_table(struct dedupe *d, struct error *err)
+/* A column that came meanwhile would not be among those that are written again. */
+static void on_again(void *arg, struct bq_table *t, const struct error *err)
+{
+    struct dedupe *d = arg;
+    answer(d, err);
+    if (err != NULL)
+        return;
+    AUTO(doc_free_auto) doc *was = schema_to_doc(d->schema), *is = schema_to_doc(t->schema);
+    if (!doc_equal(was, is))
+        error_set(&d->err, ERR_FATAL, 0, "the table's columns have changed since it was looked at; give the command again");
+    take_state(d, t);
+}
+
+static int get_table(struct dedupe *d, bq_table_cb *cb, struct error *err)
 {
     ask(d);
-    struct bq_call *call = bq_table_get(d->world->bq, &d->choice->table, on_table, d);
+    struct bq_call *call = bq_table_get(d->world->bq, &d->choice->table, cb, d);
     if (await(d, 1, err) != 0)
         return bq_call_cancel(call), -1;
     return result(d, err);
@@ -319,7 +337,7 @@ static int estimate(struct dedupe *d, struct error *err)
 int dedupe_look(struct dedupe *d, struct error *err)
 {
     struct sql_dedupe s;
-    if (get_table(d, err) != 0 || choose_partitions(d, err) != 0)
+    if (get_table(d, on_table, err) != 0 || choose_partitions(d, err) != 0)
         return -1;
     s = statement(d);
     if (sql_dedupe_check(&s, err) != 0 || survey(d, err) != 0 || get_permits(d, err) != 0)
@@ -419,6 +437,9 @@ int dedupe_rewrite(struct dedupe *d, struct dedupe_batch *b, struct error *err)
     AUTO(buf_free) struct buf sql = BUF_INIT(LIMIT_SQL + 4096);
     doc *params = NULL;
     char base[80], digest[41];
+    /* What the statement before left is what somebody else would see who looks now. */
+    if (get_table(d, on_again, err) != 0)
+        return -1;
     permits_table(&d->choice->table, &table);
     if (d->permits > 0 && d->world->permits != NULL)
         permits = permits_set_get(d->world->permits, &table, bq_project(d->world->bq), d->location, d->permits);

@@ -8,7 +8,7 @@
  * One row of each key in a table that is there: look first, then rewrite the partitions that hold too many, by one statement for each few of them.
  *
  * What can fail, and what a second copy of this does at the same moment:
- *   1. A reply is lost: the job's id is made of what it does and of the table's state at the look, so asking again meets the same job.
+ *   1. A reply is lost: the job's id is made of what it does and of the table's state just before, so asking again meets the same job.
  *   2. The process dies: what was rewritten is, what was not is not, each partition as a whole. Its last statement may still run. Whoever repeats the command
  *      before that has changed the table finds the job under the same id and waits for it; afterwards he sees a changed table, which has less to do.
  *   3. Two copies at once, with different looks: their statements conflict in BigQuery, where one is run again on what the other has left: nothing to do.
@@ -34,7 +34,7 @@ struct dedupe {
     const int *signals;
     struct schema *schema;
     struct partition partition;    /* unit PARTITION_NONE: the table has none */
-    char location[64], state[512]; /* the table's, when it was looked at */
+    char location[64], state[512]; /* the table's, when it was looked at last */
     int64_t modified_ms;
     int permits;                   /* rows of the table's permits; 0: there are none, and none is taken */
     char **ids; size_t id_count;   /* of the partitions that are compared; 0: all */

@@ -103,6 +103,7 @@ struct stmt {
     char *error;              /* STMT_ERROR */
     struct group_stmt *group; /* STMT_GROUP, STMT_SELECT */
     struct range_stmt *range; /* STMT_SELECT, instead */
+    struct dedupe_stmt *dedupe; /* STMT_SELECT, or STMT_REPLACE of rows by some of them */
 };
 /* NULL: it is of no shape we know; *at is where it stopped fitting. */
 struct stmt *stmt_parse(const char *sql, const char **at);

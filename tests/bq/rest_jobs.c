@@ -104,7 +104,7 @@ static void put_rows(const struct exchange *x, const struct mjob *j, doc *d)
     doc *page = doc_array();
     for (int64_t i = x->page_from; i < end; i++)
         doc_add(page, doc_copy(doc_at(j->effects.result, (size_t)i)));
-    doc_set(d, "schema", j->stmt->dedupe ? dedupe_fields() : j->stmt->range ? range_fields() : stmt_group_fields(j->stmt->group));
+    doc_set(d, "schema", j->stmt->dedupe ? dedupe_stmt_fields() : j->stmt->range ? range_fields() : stmt_group_fields(j->stmt->group));
     doc_set_int_text(d, "totalRows", rows);
     doc_set(d, "rows", page);
     if (max > 0 && end < rows)

@@ -1,4 +1,4 @@
-#include "tests/bq/sql_part.h"
+#include "tests/bq/sql_dedupe.h"
 
 /* What a statement makes of its target. */
 
@@ -208,16 +208,16 @@ int stmt_run(struct bqmodel *m, const struct stmt *s, const doc *params, struct 
     if (s->kind == STMT_ERROR)
         return run_fail(&r, "invalidQuery", "%s", s->error);
     if (s->kind == STMT_SELECT)
-        return s->range ? run_range(&r, e) : run_group(&r, e);
+        return s->dedupe ? run_survey(&r, e) : s->range ? run_range(&r, e) : run_group(&r, e);
     r.target = run_table(&r, &s->target);
     if (r.target == NULL)
         return -1;
     e->incarnation = r.target->incarnation;
     e->mutations = r.target->mutations;
-    int rc = write_target(&r, e);
-    if (rc == 0 && s->parts != NULL)
+    int rc = s->dedupe ? run_dedupe(&r, e) : write_target(&r, e);
+    if (rc == 0 && s->parts != NULL && !s->dedupe)
         rc = run_replaced_parts(&r, e);
-    else if (rc == 0 && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
+    else if (rc == 0 && !s->dedupe && (s->kind == STMT_REPLACE || s->kind == STMT_EMPTY))
         for (size_t i = 0; i < r.target->count; i++)
             effects_change(e, i, NULL);
     run_release(&r);

@@ -1,4 +1,4 @@
-#include "tests/bq/sql_words.h"
+#include "tests/bq/sql_dedupe.h"
 
 #include "common/bq/sql.h"
 
@@ -18,7 +18,7 @@ static bool columns_again(struct parser *in, const char *prefix)
 }
 
 /* Captured the first time, wanted again afterwards. */
-static bool columns(struct parser *in, const char *prefix)
+bool parse_columns(struct parser *in, const char *prefix)
 {
     return in->s->columns.count > 0 ? columns_again(in, prefix) : column_list(in, prefix, &in->s->columns);
 }
@@ -45,9 +45,9 @@ static bool column_nulls(struct parser *in)
     return good;
 }
 
-static bool nulls(struct parser *in)
+bool parse_nulls(struct parser *in)
 {
-    return (in->s->parts == NULL || is(in, "CAST(NULL AS STRING), ")) && column_nulls(in);
+    return (in->s->parts == NULL || in->s->dedupe != NULL || is(in, "CAST(NULL AS STRING), ")) && column_nulls(in);
 }
 
 /* --- order ----------------------------------------------------------------------------------------------------------------------------------- */
@@ -62,7 +62,7 @@ static void term_text(const struct term *t, const char *side, char *out, size_t 
         snprintf(out, size, "IF(IS_NAN(%s.`%s`), NULL, %s.`%s`)", side, t->column, side, t->column);
 }
 
-static bool term(struct parser *in)
+bool parse_term(struct parser *in)
 {
     struct parser at = *in;
     struct term t = {.form = TERM_PLAIN};
@@ -116,7 +116,7 @@ static bool rank(struct parser *in)
         return false;
     const char *age = in->s->ages ? "bqfleet_r.bqfleet_age DESC, " : "";
     while (!is_fmt(in, "%sbqfleet_r.bqfleet_item DESC, bqfleet_r.bqfleet_row DESC) AS bqfleet_rank", age))
-        if (!term(in))
+        if (!parse_term(in))
             return false;
     return true;
 }
@@ -179,11 +179,11 @@ static bool staged(struct parser *in)
     while (is(in, s->shard_count ? "      UNION ALL SELECT " : "      SELECT ")) {
         struct parser ahead = *in;
         s->shards = xreallocarray(s->shards, s->shard_count + 1, sizeof(*s->shards));
-        if (!s->folds && s->shard_count > 0 && columns(&ahead, "") && base(&ahead)) {
+        if (!s->folds && s->shard_count > 0 && parse_columns(&ahead, "") && base(&ahead)) {
             in->p = ahead.p;
             break;
         }
-        bool all = s->folds ? is(in, "* FROM ") : columns(in, "") && is(in, ", bqfleet_item, bqfleet_row, ") && load_name(in);
+        bool all = s->folds ? is(in, "* FROM ") : parse_columns(in, "") && is(in, ", bqfleet_item, bqfleet_row, ") && load_name(in);
         if (!all || !ref(in, &s->shards[s->shard_count++]) || !is(in, "\n"))
             return false;
     }
@@ -218,7 +218,7 @@ static bool accepted(struct parser *in)
     }
     return is(in, s->has_base ? "      WHERE (bqfleet_r.bqfleet_item < 0 OR " : "      WHERE ") &&
            is(in, "bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)") && (!s->has_base || is(in, ")")) &&
-           (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )") && parts(in) && columns(in, "bqfleet_r.") &&
+           (!s->exclusions || is(in, " AND bqfleet_x.load IS NULL")) && is(in, "\n    )") && parts(in) && parse_columns(in, "bqfleet_r.") &&
            is(in, "\n  FROM bqfleet_rows AS bqfleet_r") && (s->keys.count == 0 || is(in, " WHERE bqfleet_r.bqfleet_rank = 1")) && is(in, "\n");
 }
 
@@ -237,7 +237,7 @@ static bool literal(struct parser *in, char **out)
     return is(in, "'");
 }
 
-static bool fence(struct parser *in)
+bool parse_fence(struct parser *in)
 {
     struct fence *f = &in->s->fence;
     f->present = true;
@@ -253,14 +253,14 @@ static bool checks(struct parser *in)
 {
     const struct stmt *s = in->s;
     if (s->parts != NULL &&
-        !(is(in, BRANCH "bqfleet_p.part, ") && column_nulls(in) && is(in, "\n  FROM bqfleet_parts AS bqfleet_p\n" BRANCH) && nulls(in) &&
+        !(is(in, BRANCH "bqfleet_p.part, ") && column_nulls(in) && is(in, "\n  FROM bqfleet_parts AS bqfleet_p\n" BRANCH) && parse_nulls(in) &&
           is(in, "\n  FROM (SELECT COUNT(*) AS parts FROM bqfleet_parts) AS C\n  WHERE IF(C.parts <= 4000, FALSE, ERROR(CONCAT('bqfleet: the rows lie in ', "
                  "CAST(C.parts AS STRING), ' partitions; one job may change 4000')))\n")))
         return false;
-    if (!is(in, BRANCH) || !nulls(in) || !is(in, LOAD_CHECK))
+    if (!is(in, BRANCH) || !parse_nulls(in) || !is(in, LOAD_CHECK))
         return false;
     if (s->by_side &&
-        !(is(in, BRANCH) && nulls(in) &&
+        !(is(in, BRANCH) && parse_nulls(in) &&
           is(in, "\n  FROM (SELECT COUNTIF(D.kind = 'load') AS loads, COUNTIF(D.kind = 'exclusion') AS exclusions, "
                  "IFNULL(SUM(D.number), 0) AS total FROM ") &&
           same_ref(in, &s->side) &&
@@ -271,7 +271,7 @@ static bool checks(struct parser *in)
         return false;
     if (!is(in, BRANCH))
         return true;
-    return nulls(in) && is(in, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE IF(") && fence(in) &&
+    return parse_nulls(in) && is(in, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE IF(") && parse_fence(in) &&
            is(in, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n");
 }
 
@@ -367,29 +367,29 @@ static bool merge(struct parser *in)
     s->kind = replace ? STMT_REPLACE : STMT_MERGE;
     if (s->parts != NULL ? !replaced_parts(in) : !replace && (!condition(in) || !update(in)))
         return false;
-    return is(in, s->parts != NULL ? "WHEN NOT MATCHED AND bqfleet_s.bqfleet_part IS NULL THEN\n  INSERT (" : "WHEN NOT MATCHED THEN\n  INSERT (") && columns(in, "") && is(in, ")\n  VALUES (") && columns(in, "bqfleet_s.") && is(in, ")");
+    return is(in, s->parts != NULL ? "WHEN NOT MATCHED AND bqfleet_s.bqfleet_part IS NULL THEN\n  INSERT (" : "WHEN NOT MATCHED THEN\n  INSERT (") && parse_columns(in, "") && is(in, ")\n  VALUES (") && parse_columns(in, "bqfleet_s.") && is(in, ")");
 }
 
 /* After the columns of a shard that shards are folded into. */
 static bool fold(struct parser *in)
 {
     in->s->folds = true;
-    return is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, ", bqfleet_s.bqfleet_item, bqfleet_s.bqfleet_row, bqfleet_s.bqfleet_load\nFROM (\n") &&
-           loads(in) && !in->s->by_side && staged(in) && is(in, "\n  SELECT ") && columns(in, "bqfleet_r.") &&
+    return is(in, ")\nSELECT ") && parse_columns(in, "bqfleet_s.") && is(in, ", bqfleet_s.bqfleet_item, bqfleet_s.bqfleet_row, bqfleet_s.bqfleet_load\nFROM (\n") &&
+           loads(in) && !in->s->by_side && staged(in) && is(in, "\n  SELECT ") && parse_columns(in, "bqfleet_r.") &&
            is(in, ", bqfleet_r.bqfleet_item, bqfleet_r.bqfleet_row, bqfleet_r.bqfleet_load\n  FROM bqfleet_staged AS bqfleet_r "
                   "WHERE bqfleet_r.bqfleet_load IN (SELECT L.load FROM bqfleet_loads AS L)\n" BRANCH) &&
-           nulls(in) && strcmp(in->s->types.at[in->s->columns.count], "INT64") == 0 && strcmp(in->s->types.at[in->s->columns.count + 1], "INT64") == 0 &&
+           parse_nulls(in) && strcmp(in->s->types.at[in->s->columns.count], "INT64") == 0 && strcmp(in->s->types.at[in->s->columns.count + 1], "INT64") == 0 &&
            strcmp(in->s->types.at[in->s->columns.count + 2], "STRING") == 0 && is(in, LOAD_CHECK ") AS bqfleet_s");
 }
 
 static bool insert(struct parser *in)
 {
     in->s->kind = STMT_INSERT;
-    if (!ref(in, &in->s->target) || !is(in, " (") || !columns(in, ""))
+    if (!ref(in, &in->s->target) || !is(in, " (") || !parse_columns(in, ""))
         return false;
     if (is(in, ", bqfleet_item, bqfleet_row, bqfleet_load"))
         return fold(in);
-    return is(in, ")\nSELECT ") && columns(in, "bqfleet_s.") && is(in, "\nFROM (\n") && source(in);
+    return is(in, ")\nSELECT ") && parse_columns(in, "bqfleet_s.") && is(in, "\nFROM (\n") && source(in);
 }
 
 static bool statement(struct parser *in)
@@ -409,7 +409,7 @@ static bool statement(struct parser *in)
             return true;
         }
         return is(in, "\nWHERE ") &&
-               (is(in, "TRUE") || (is(in, "IF(") && fence(in) && is(in, ", TRUE, ERROR('bqfleet: the permit is lost'))")));
+               (is(in, "TRUE") || (is(in, "IF(") && parse_fence(in) && is(in, ", TRUE, ERROR('bqfleet: the permit is lost'))")));
     }
     if (is(in, "UPDATE ")) {
         s->kind = STMT_UPDATE;
@@ -441,6 +441,12 @@ struct stmt *stmt_parse(const char *sql, const char **at)
     if (s->group || s->range)
         return s;
     stmt_free(s);
+    s = xcalloc(1, sizeof(*s));
+    in = (struct parser){sql, s};
+    if (dedupe_stmt_parse(&in))
+        return s;
+    *at = in.p > *at ? in.p : *at;
+    stmt_free(s);
     return NULL;
 }
 
@@ -450,7 +456,7 @@ struct stmt *stmt_parse_view(const char *sql, const char **at)
     struct parser in = {sql, s};
     s->kind = STMT_VIEW;
     bool plain = is(&in, "SELECT ");
-    bool good = plain ? columns(&in, "") && is(&in, "\nFROM ") && ref(&in, &s->base) : loads(&in) && s->by_side && staged(&in) && s->has_base && accepted(&in) && s->exclusions;
+    bool good = plain ? parse_columns(&in, "") && is(&in, "\nFROM ") && ref(&in, &s->base) : loads(&in) && s->by_side && staged(&in) && s->has_base && accepted(&in) && s->exclusions;
     s->has_base = true;
     *at = in.p;
     if (good && *in.p == '\0')

@@ -1,4 +1,4 @@
-#include "tests/bq/internal.h"
+#include "tests/bq/sql_dedupe.h"
 
 void names_add(struct names *n, const char *name, size_t len)
 {
@@ -43,6 +43,7 @@ void stmt_free(struct stmt *s)
     free(s->error);
     stmt_group_free(s->group);
     range_free(s->range);
+    dedupe_stmt_free(s->dedupe);
     free(s);
 }
 

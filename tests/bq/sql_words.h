@@ -79,5 +79,10 @@ static inline bool column_list(struct parser *in, const char *prefix, struct nam
 
 /* "IFNULL(FORMAT_DATE('%Y%m', ALIAS.`d`), '__NULL__')", or that of integer ranges. Captured the first time, wanted again afterwards. */
 bool part_id(struct parser *in, const char *alias);
+/* sql_parse.c: a term of an order; the fence; typed NULLs for all columns; the columns. */
+bool parse_term(struct parser *);
+bool parse_fence(struct parser *);
+bool parse_nulls(struct parser *);
+bool parse_columns(struct parser *, const char *prefix);
 
 #endif
