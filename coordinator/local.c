@@ -54,8 +54,10 @@ static int start_worker(struct local *c)
     const struct settings *s = c->live.env->settings;
     struct error err = ERROR_INIT;
     bool none = c->live.record->mode == WRITE_NONE;
+    struct bq *bq = c->live.setup.world.bq;
     struct worker_options o = {.world = &c->live.setup.world, .name = "local", .queue = c->live.record->queue, .handlers = &c->spec->handlers,
                                .parallel = s->parallel, .buffer = s->buffer, .streams = s->streams, .load_size = s->load_size, .linger_ms = c->trying ? 0 : s->linger_ms,
+                               .paced = bq != NULL && !c->trying && settings_paced(s, bq_base_url(bq)),
                                .compress = strcmp(s->compress, "gzip") == 0, .rows = none ? on_rows : NULL, .failed = on_worker_failed, .arg = c, .inside = true};
     c->worker = worker_start(&o, &err);
     if (c->worker == NULL)

@@ -319,6 +319,18 @@ int64_t shares_limit(struct run *run)
     return heard(s) ? i64_min(run->share.granted, cap) : 0;
 }
 
+int64_t shares_live(struct shares *s)
+{
+    int64_t live = 1;
+    if (s->w->o.inside)
+        return 1;
+    if (!s->tried)
+        follow(s);
+    for (const struct speaker *p = s->speakers; p != NULL; p = p->hh.next)
+        live += is_live(s, p) && strcmp(p->name, s->w->name) != 0;
+    return live;
+}
+
 const char *shares_waits_for(struct shares *s)
 {
     struct run *run;

@@ -24,6 +24,8 @@ void shares_free(struct shares *);
 int64_t shares_limit(struct run *);
 /* For this worker's line: {RUN: {"holds","wants","since_ms"}}; NULL: there is nothing to say. */
 doc *shares_line(struct shares *);
+/* How many workers live, this one too; 1 as long as that is not known. Who asks has `workers` read from now on. */
+int64_t shares_live(struct shares *);
 /* "" or which run's items wait for a place. */
 const char *shares_waits_for(struct shares *);
 

@@ -4,17 +4,15 @@
 #include "worker/dispatch.h"
 #include "worker/load.h"
 #include "worker/manifests.h"
+#include "worker/pace.h"
 #include "worker/room.h"
 #include "worker/runs.h"
+#include "worker/share.h"
 #include "worker/shard.h"
 #include "worker/stream.h"
 
 #define STUCK_PART 4   /* of the buffer: so much of it a run whose loads are parked may fill, so that others find room */
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
-
-/* BigQuery takes 1,500 loads a day into one table: so many may come at once, and the others no faster than this; together 1,400 a day. */
-#define LOADS_SPARE 500
-#define LOADS_EVERY_US (INT64_C(24) * 3600 * US_PER_S / 900)
 
 struct staging {
     struct run *run;
@@ -27,9 +25,7 @@ struct staging {
     struct timer *linger;    /* until the open load is old enough */
     struct timer *again;     /* until the running load is tried again */
     struct timer *pace;      /* until the shard may have another load */
-    int64_t spare;           /* loads that may start at once */
-    int64_t spared_us;       /* when one was last added to them */
-    int64_t last_us;         /* when the last load started */
+    struct pace budget;
     struct buf scratch;      /* mode none: a row is checked into it */
     int64_t started_us;      /* the running load, or the wait for the shard */
     char trouble[160], slow[400];
@@ -186,6 +182,7 @@ static void next_load(struct staging *st)
 {
     st->running = NULL;
     st->w->loads_running--;
+    staging_count_end(st->run);
     st->trouble[0] = '\0';
     dispatch_kick(st->w->dispatch); /* items of a run that was stuck may run again */
 }
@@ -234,6 +231,7 @@ static void loaded(void *arg, const struct bq_job_result *r)
 {
     struct staging *st = arg;
     struct load *l = st->running;
+    staging_count_tries(st->run, r->tries - l->next_try);
     l->job = NULL;
     if (r->err == NULL) {
         landed(st, l, r->output_rows);
@@ -257,6 +255,7 @@ static void load_again(void *arg)
 {
     struct staging *st = arg;
     st->trouble[0] = '\0';
+    pace_tries(&st->budget, 1);
     load_start(st->running, shard_ref(st->shard), loaded, st);
 }
 
@@ -267,16 +266,12 @@ static bool due(const struct staging *st)
            loop_now_us(st->w->w.loop) - l->opened_us >= st->w->o.linger_ms * US_PER_MS;
 }
 
-/* How long until the next load may start. The fewer may still start at once, the longer, so that loads grow instead of stopping in the end. */
+/* How long until the next load may start. */
 static int64_t pace_us(struct staging *st)
 {
-    int64_t now = loop_now_us(st->w->w.loop), more = (now - st->spared_us) / LOADS_EVERY_US;
-    st->spare = i64_min(st->spare + more, LOADS_SPARE);
-    st->spared_us += more * LOADS_EVERY_US;
-    if (worker_draining(st->w) || st->spare > LOADS_SPARE / 2 || (worker_full(st->w) && st->spare > 0))
-        return 0;
-    int64_t gap = LOADS_EVERY_US * (LOADS_SPARE / 2 - st->spare) / (LOADS_SPARE / 2);
-    return i64_max(st->last_us + gap - now, 0);
+    int64_t workers = pace_is_short(&st->budget) ? shares_live(st->w->shares) : 1;
+    struct pace_view v = {.now_us = loop_now_us(st->w->w.loop), .hurry = worker_full(st->w), .leaving = worker_draining(st->w), .workers = workers};
+    return pace_wait_us(&st->budget, &v);
 }
 
 int64_t staging_pace(struct run *run)
@@ -286,9 +281,17 @@ int64_t staging_pace(struct run *run)
 
 void staging_count_load(struct run *run)
 {
-    struct staging *st = run->staging;
-    st->spare = i64_max(st->spare - 1, 0);
-    st->last_us = loop_now_us(st->w->w.loop);
+    pace_begins(&run->staging->budget, loop_now_us(run->worker->w.loop));
+}
+
+void staging_count_tries(struct run *run, int tries)
+{
+    pace_tries(&run->staging->budget, tries - 1);
+}
+
+void staging_count_end(struct run *run)
+{
+    pace_ends(&run->staging->budget, loop_now_us(run->worker->w.loop));
 }
 
 static void poke(struct staging *st, bool force)
@@ -341,6 +344,7 @@ static void on_shard(void *arg)
     struct staging *st = arg;
     void (*ready)(void *) = st->shard_ready;
     st->shard_ready = NULL;
+    pace_updated(&st->budget, loop_now_us(st->w->w.loop));
     if (ready != NULL)
         ready(st->shard_arg);
     poke(st, true);
@@ -403,8 +407,7 @@ struct staging *staging_new(struct run *run)
     st->linger = timer_new(st->w->w.loop, on_linger, st);
     st->again = timer_new(st->w->w.loop, load_again, st);
     st->pace = timer_new(st->w->w.loop, on_pace, st);
-    st->spare = LOADS_SPARE;
-    st->spared_us = loop_now_us(st->w->w.loop);
+    pace_init(&st->budget, loop_now_us(st->w->w.loop), st->w->o.paced);
     st->shard = shard_new(run, on_shard, st);
     return st;
 }
@@ -436,7 +439,7 @@ const char *staging_waits_for(struct staging *st)
     int64_t pause_ms = timer_is_set(st->pace) ? pace_us(st) / US_PER_MS : 0;
     if (pause_ms > LONG_MS) {
         char text[64];
-        snprintf(st->slow, sizeof(st->slow), "the next load, in %s: BigQuery takes 1,500 a day into one table", units_show_ms(pause_ms, text, sizeof(text)));
+        snprintf(st->slow, sizeof(st->slow), "the next load, in %s: BigQuery takes 1,500 a day into one table, 100,000 in a project", units_show_ms(pause_ms, text, sizeof(text)));
         return st->slow;
     }
     if (st->running == NULL || st->running->job == NULL) {

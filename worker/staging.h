@@ -29,7 +29,9 @@ bool staging_empty(const struct staging *);
 const char *staging_waits_for(struct staging *);
 
 int64_t staging_pace(struct run *);      /* microseconds until the shard may have another load job */
-void staging_count_load(struct run *);   /* it has one more */
+void staging_count_load(struct run *);   /* it has one more, */
+void staging_count_tries(struct run *, int tries); /* which took so many jobs */
+void staging_count_end(struct run *);    /* and has ended */
 
 /* Its loads are parked by a quota, or are to be tried again, and it has filled its part of the buffer: no further items of it should run, so that those of other runs can. */
 bool staging_stuck(const struct run *);

@@ -182,5 +182,5 @@ void start_options(const struct start *st, const struct settings *s, struct work
 {
     *o = (struct worker_options){.world = &st->world, .name = st->name, .queue = s->queue, .handlers = &st->handlers, .parallel = s->parallel,
                                  .buffer = s->buffer, .streams = s->streams, .load_size = s->load_size, .linger_ms = s->linger_ms, .static_member = s->static_member,
-                                 .session_ms = s->session_ms, .compress = strcmp(s->compress, "gzip") == 0};
+                                 .paced = st->world.bq != NULL && settings_paced(s, bq_base_url(st->world.bq)), .session_ms = s->session_ms, .compress = strcmp(s->compress, "gzip") == 0};
 }

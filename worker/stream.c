@@ -36,6 +36,7 @@ struct stream {
     struct bq_feed *feed;
     enum stream_state state;
     bool done;                 /* the item is */
+    bool counted;              /* its load is in the shard's budget */
     int64_t charged;           /* in worker->held */
     struct timer *timer;       /* waiting: until the next attempt. closing: until there may be a load */
     struct buf open, sealed;   /* one row */
@@ -73,6 +74,8 @@ static void on_kept(void *arg)
 static void stream_free(struct stream *s, bool remote)
 {
     struct item *item = s->item;
+    if (s->counted)
+        staging_count_end(s->run);
     bq_job_stop(s->load->job, remote);
     s->load->job = NULL;
     load_free(s->load);
@@ -165,6 +168,7 @@ static void begin_again(struct stream *s, const struct bq_job_result *r)
 static void loaded(void *arg, const struct bq_job_result *r)
 {
     struct stream *s = arg;
+    staging_count_tries(s->run, r->tries - s->load->next_try);
     s->load->job = NULL;
     if (r->err == NULL) {
         landed(s, r->output_rows);
@@ -195,6 +199,7 @@ static void close_feed(struct stream *s)
             return;
         }
         staging_count_load(s->run);
+        s->counted = true;
         bq_feed_end(s->feed);
         charge(s);
     }

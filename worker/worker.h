@@ -18,6 +18,7 @@ struct worker_options {
     int64_t load_size;                  /* bytes at which a load starts */
     bool compress;                      /* loads, but for streams, are sent as gzip */
     int64_t linger_ms;                  /* longest wait before a load starts */
+    bool paced;                         /* loads keep to BigQuery's limits on updates of a table */
     bool static_member; int64_t session_ms;
     bool inside;                        /* part of another program: its comings and goings are for the debug log */
     /* Mode none (embedded only): rows of an item that is done, as NDJSON lines of the user's columns; NULL elsewhere. */

@@ -27,6 +27,7 @@ const struct opt settings_rows[] = {
     {"load-size", OPT_SIZE, AT(load_size), "16MiB", 1 << 10, MAX_BYTES, WORK, "SIZE", "Bytes of rows at which a load starts.", NULL},
     {"compress", OPT_STR, AT(compress), "none", 0, 0, WORK, "HOW", "How loads are sent: gzip is for slow links. BigQuery takes it, its emulator does not.", "none|gzip"},
     {"linger", OPT_MS, AT(linger_ms), "2s", 0, 600000, WORK, "TIME", "Longest wait before a load starts.", NULL},
+    {"pace", OPT_STR, AT(pace), "auto", 0, 0, WORK, "HOW", "Whether loads keep to the 5 updates that BigQuery takes of a table in 10 s; auto: not with an emulator.", "auto|on|off"},
     {"prefetch", OPT_SIZE, AT(prefetch), "8MiB", 1 << 16, MAX_BYTES, WHO_WORKER, "SIZE", "Bytes of messages fetched ahead, and no more messages than one for each 512 of them.", NULL},
     {"grace", OPT_MS, AT(grace_ms), "25s", 0, DAY_MS, WORK, "TIME", "After SIGTERM: how long items in flight may take to finish; in one process, how long BigQuery is waited for.", NULL},
     {"session", OPT_MS, AT(session_ms), "45s", 6000, 1800000, WHO_WORKER, "TIME", "Consumer session time-out.", NULL},

@@ -22,7 +22,7 @@ struct settings {
     int64_t requests;
     /* work */
     int64_t parallel, buffer, streams, load_size, linger_ms, prefetch, grace_ms, session_ms;
-    char *compress;
+    char *compress, *pace;
     /* worker */
     char *queue, *name, **handler, *handlers_file;
     bool static_member;
@@ -40,6 +40,8 @@ extern const size_t settings_count;
 
 /* Sets up the process's log as they say. */
 int settings_log(const struct settings *, struct error *);
+/* Whether loads are paced with the service at that address. */
+bool settings_paced(const struct settings *, const char *url);
 /* librdkafka properties, KEY=VALUE each: those of --kafka-file first, so that those of --kafka have the last word. A vector that strv_free releases; NULL
  * with err. */
 char **settings_kafka(const struct settings *, struct error *);

@@ -52,3 +52,9 @@ char **settings_kafka(const struct settings *s, struct error *err)
         add_property(&all, &count, s->kafka[i]);
     return all;
 }
+
+bool settings_paced(const struct settings *s, const char *url)
+{
+    const char *how = s->pace ? s->pace : "auto";
+    return strcmp(how, "on") == 0 || (strcmp(how, "auto") == 0 && strstr(url, "googleapis.com") != NULL);
+}
