@@ -86,6 +86,12 @@ enum verdict doctor_target(struct doctor *d)
         return doctor_say(d, CHECK_FAIL, "%s: %s", name, a.answer.err.text);
     }
     d->target_exists = true;
+    if (d->spec->write.via == VIA_WORKER_TABLES && strcmp(a.type, "VIEW") == 0)
+        return doctor_say(d, CHECK_OK, "%s is a view; whether it is one of bqfleet's, `plan` tells", name);
+    if (d->spec->write.via == VIA_WORKER_TABLES) {
+        doctor_advise(d, "name a view that does not exist yet: the first run makes it (write.create)");
+        return doctor_say(d, CHECK_FAIL, "%s is a %s, and write.via: worker-tables shows its rows by a view", name, a.type);
+    }
     if (strcmp(a.type, "TABLE") != 0 && a.type[0] != '\0') {
         doctor_advise(d, "only tables can be written");
         return doctor_say(d, CHECK_FAIL, "%s is no table but a %s", name, a.type);

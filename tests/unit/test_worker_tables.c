@@ -233,6 +233,40 @@ static void a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_ba
     finish(state);
 }
 
+/* What the held run has shown is compacted for it; what it has not, its heir's last cut takes, which waits for the view. */
+static void a_run_that_was_adopted_keeps_what_it_showed_and_its_heir_adds_the_rest(void **state)
+{
+    begin(state);
+    struct stage *s = crew.stage;
+    stage_load(s, run, 0, 3, 1);
+    wait_shown(3);
+    stage_load(s, run, 3, 1, 1);
+    stage_fail(s, run, 4);
+    stage_seal(s, run, 5);
+    STAGE_WAIT(s, is_held, NULL);
+    struct record *heir = second_run(WRITE_MERGE);
+    heir->every_ms = 0;
+    memcpy(heir->batch, run->batch, sizeof(heir->batch));
+    memcpy(heir->adopts, run->run, sizeof(heir->adopts));
+    memcpy(heir->redrives, run->run, sizeof(heir->redrives));
+    publish(heir);
+    struct process p;
+    process_start(&p, s, heir, TRACK_FIRST);
+    stage_load(s, heir, 4, 1, 2);
+    stage_say(s, heir, (struct log_msg){.type = LOGM_MANIFEST, .manifest = {.empty = (struct item_range[]){{0, 4}}, .empty_count = 1}});
+    stage_seal(s, heir, 5);
+    STAGE_WAIT(s, process_done, &p);
+    wait_done(&boss);
+    assert_int_equal(track_fold(boss.track)->end, END_ADOPTED);
+    assert_int_equal(fold_exit_code(track_fold(p.track)), EXIT_WRITTEN);
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 5);
+    for (int64_t i = 0; i < 5; i++)
+        assert_int_equal(value_of(i), i < 4 ? 1 : 2);
+    process_kill(&p);
+    record_free(heir);
+    finish(state);
+}
+
 static bool a_cut_is_open(void *arg)
 {
     (void)arg;
@@ -381,6 +415,7 @@ int main(void)
         cmocka_unit_test(a_held_run_goes_on_showing_what_it_showed_and_its_decision_counts),
         cmocka_unit_test(a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was),
         cmocka_unit_test(a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_base),
+        cmocka_unit_test(a_run_that_was_adopted_keeps_what_it_showed_and_its_heir_adds_the_rest),
         cmocka_unit_test(a_coordinator_that_slept_through_two_runs_changes_nothing),
         cmocka_unit_test(a_coordinator_that_slept_through_increments_takes_none_from_the_view),
         cmocka_unit_test(so_many_shards_are_compacted_in_mid_run),
