@@ -33,7 +33,7 @@ const char spec_example[] =
     "\n"
     "write:\n"
     "  table: my_dataset.squares      # or project.dataset.table\n"
-    "  mode: merge                    # merge | append | replace | none (rows go to stdout)\n"
+    "  mode: merge                    # merge | append | replace | replace-partitions | none (rows go to stdout)\n"
     "  # via: direct                  # workers write as they go, not all at the end: rows are there sooner, at the price of more statements\n"
     "  keys: [n]                      # the columns that tell rows apart\n"
     "  # order_by: created_at         # among rows of equal keys the greatest wins\n"
