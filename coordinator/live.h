@@ -44,6 +44,7 @@ struct live {
     struct items *items;
     struct submit_source source; /* of items; live_open_items sets it */
     int first_try;               /* of the first cut's job: tries before it are known to have failed */
+    bool list_lost;              /* --failed FILE could not be written */
     int failed_code; struct error failed_error; /* why nothing more is published; told once the run is settled */
     int64_t expected;            /* items, where known beforehand; -1 */
     bool over, warned;

@@ -90,12 +90,15 @@ static void print_and_end(struct live *l)
     l->final = NULL;
     if (code != EXIT_WRITTEN)
         say_why(l, f, code);
+    if (code == EXIT_WRITTEN && l->list_lost) /* the table has its rows; whoever redrives by the list would take it for all */
+        code = EXIT_UNFINISHED;
     live_end(l, l->signal && l->embedded ? 128 + l->signal : code);
 }
 
 static void on_failed_written(void *arg, int64_t items, const struct error *err)
 {
     struct live *l = arg;
+    l->list_lost = err != NULL;
     if (err != NULL)
         fprintf(stderr, "bqfleet: %s\n", err->text);
     else if (items > 0)
