@@ -412,7 +412,7 @@ static void schedules(bool shown)
         one_schedule(strtoull(given, NULL, 10), shown);
         return;
     }
-    uint64_t first = from ? strtoull(from, NULL, 10) : 1, many = count ? strtoull(count, NULL, 10) : 150;
+    uint64_t first = from ? strtoull(from, NULL, 10) : 1, many = count ? strtoull(count, NULL, 10) : shown ? 60 : 150;
     for (uint64_t seed = first; seed < first + many; seed++)
         one_schedule(seed, shown);
 }
