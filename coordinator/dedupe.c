@@ -366,6 +366,13 @@ static void on_permit(void *arg, const struct permit_grant *grant, const struct 
     answer(r->d, err);
 }
 
+static void on_inserted(void *arg, const char *job_id)
+{
+    struct rewrite *r = arg;
+    (void)job_id;
+    permit_at_work(r->use);
+}
+
 static void on_job(void *arg, const struct bq_job_result *res)
 {
     struct rewrite *r = arg;
@@ -414,7 +421,8 @@ static int run_once(struct rewrite *r, struct permits *permits, const char *base
     AUTO(doc_free_auto) doc *configuration = bq_query_config(sql, own, d->choice->max_bytes_billed);
     struct bq_label label = {"bqfleet_kind", "dedupe"};
     struct bq_job_spec spec = {.id_base = base, .location = d->location[0] ? d->location : NULL, .configuration = configuration, .labels = &label, .label_count = 1,
-                               .digest = digest, .first_try = r->tries, .max_tries = r->tries + LIMIT_TRIES, .not_before_ms = d->modified_ms};
+                               .digest = digest, .first_try = r->tries, .max_tries = r->tries + LIMIT_TRIES, .not_before_ms = d->modified_ms,
+                               .on_inserted = on_inserted};
     d->waits = "rewriting";
     ask(d);
     struct bq_job *job = bq_job_start(d->world->bq, &spec, on_job, r);
