@@ -141,19 +141,34 @@ static void start_failed(struct pool *p, const char *how, const char *words)
     timer_set(p->again, wait_ms * US_PER_MS);
 }
 
+/* So long, in microseconds, an idle child is left to its own run: one that was started for an item and has not been given it yet. Otherwise two runs whose
+ * items need a child that nobody used would take each other's place for ever, and no item would run. */
+static int64_t spared_us(const struct handler *h)
+{
+    if (h->given > 0 || h->run->waiting_count == 0)
+        return 0;
+    return i64_max(h->born_us + WAIT_HANDLER_IDLE * US_PER_MS - loop_now_us(h->run->worker->w.loop), 0);
+}
+
 /* Another run's idle child makes place. */
-static bool evict(struct worker *w, const struct pool *for_pool)
+static bool evict(struct worker *w, struct pool *for_pool)
 {
     struct run *run;
+    int64_t wait_us = INT64_MAX;
     TAILQ_FOREACH(run, &w->runs, link) {
         if (run->pool == NULL || run->pool == for_pool || places(run) == 0)
             continue;
         struct handler *h = TAILQ_FIRST(&run->pool->room);
-        if (h != NULL && h->busy == 0) {
+        if (h == NULL || h->busy > 0)
+            continue;
+        if (spared_us(h) == 0) {
             close_one(run->pool, h);
             return true;
         }
+        wait_us = i64_min(wait_us, spared_us(h));
     }
+    if (wait_us != INT64_MAX && !timer_is_set(for_pool->again))
+        timer_set(for_pool->again, wait_us);
     return false;
 }
 
