@@ -316,8 +316,7 @@ bool dispatch_may_run(const struct run *run)
 
 static bool may_start(struct run *run)
 {
-    const struct worker *w = run->worker;
-    return dispatch_may_run(run) && run->running < shares_limit(run) && (w->held < w->o.buffer / 4 || !staging_stuck(run));
+    return dispatch_may_run(run) && run->running < shares_limit(run) && !staging_stuck(run);
 }
 
 static bool start_item(struct dispatch *d, struct item *item)

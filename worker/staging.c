@@ -11,7 +11,6 @@
 #include "worker/shard.h"
 #include "worker/stream.h"
 
-#define STUCK_PART 4   /* of the buffer: so much of it a run whose loads are parked may fill, so that others find room */
 #define LONG_MS 10000  /* a step of BigQuery that takes longer is worth a word */
 
 struct staging {
@@ -259,10 +258,29 @@ static void load_again(void *arg)
     load_start(st->running, shard_ref(st->shard), loaded, st);
 }
 
+static int64_t held(const struct staging *st)
+{
+    size_t bytes = (st->running ? st->running->body.len : 0) + (st->open ? st->open->body.len : 0);
+    const struct load *l;
+    TAILQ_FOREACH(l, &st->closed, link)
+        bytes += l->body.len;
+    return (int64_t)bytes;
+}
+
+bool staging_stuck(const struct run *run)
+{
+    const struct staging *st = run->staging;
+    int64_t part = run->worker->o.buffer / 4;
+    if (st == NULL || run->worker->held < part)
+        return false;
+    bool waits = st->running != NULL && (st->running->job == NULL || bq_job_parked(st->running->job));
+    return held(st) >= (waits ? part : 3 * part);
+}
+
 static bool due(const struct staging *st)
 {
     const struct load *l = st->open;
-    return (int64_t)l->plain >= st->w->o.load_size || worker_full(st->w) || worker_draining(st->w) ||
+    return (int64_t)l->plain >= st->w->o.load_size || worker_full(st->w) || staging_stuck(st->run) || worker_draining(st->w) ||
            loop_now_us(st->w->w.loop) - l->opened_us >= st->w->o.linger_ms * US_PER_MS;
 }
 
@@ -361,18 +379,6 @@ const struct bq_ref *staging_shard(struct run *run, void (*ready)(void *arg), vo
     if (ready != NULL && shard_want(st->shard))
         st->started_us = loop_now_us(st->w->w.loop);
     return NULL;
-}
-
-bool staging_stuck(const struct run *run)
-{
-    const struct staging *st = run->staging;
-    if (st == NULL || st->running == NULL || (st->running->job != NULL && !bq_job_parked(st->running->job)))
-        return false;
-    size_t held = st->running->body.len + (st->open ? st->open->body.len : 0);
-    const struct load *l;
-    TAILQ_FOREACH(l, &st->closed, link)
-        held += l->body.len;
-    return (int64_t)held >= st->w->o.buffer / STUCK_PART;
 }
 
 /* --- room -------------------------------------------------------------------------------------------------------------------------------------------- */

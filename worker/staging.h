@@ -33,7 +33,8 @@ void staging_count_load(struct run *);   /* it has one more, */
 void staging_count_tries(struct run *, int tries); /* which took so many jobs */
 void staging_count_end(struct run *);    /* and has ended */
 
-/* Its loads are parked by a quota, or are to be tried again, and it has filled its part of the buffer: no further items of it should run, so that those of other runs can. */
+/* It has filled its part of the buffer (three quarters; one, when a quota has parked its loads, or they are to be tried again): no further items of it should run, so that
+ * those of other runs can. */
 bool staging_stuck(const struct run *);
 
 #endif

@@ -149,6 +149,10 @@ static void open_runs(struct kit *k, int times)
     bqmodel_fault(k->model, &(struct bqmodel_fault){.match = "_r1_", .kind = BQMODEL_JOB_ERROR, .times = times, .reason = "quotaExceeded", .message = WALL});
     for (int i = 0; i < ITEMS_1; i++)
         put_item(k, "r1", i);
+}
+
+static void open_second(struct kit *k)
+{
     for (int i = 0; i < ITEMS_2; i++)
         put_item(k, "r2", i);
 }
@@ -161,6 +165,8 @@ static void a_wall_before_one_runs_loads_stops_no_other_run(void **state)
     open_runs(&k, 3);
     int64_t began_ms = loop_now_ms(k.loop);
     kit_start(&k);
+    kit_pass(&k, 30000); /* r1 fills what it may of the buffer */
+    open_second(&k);
     assert_true(kit_wait(&k, second_landed, 120));
     int64_t loads = bqmodel_counters(k.model)->loads;
     assert_int_equal(rows_of(&k, "_r1_"), 0);
@@ -186,6 +192,7 @@ static void a_new_process_asks_once(void **state)
     (void)state;
     struct kit k;
     open_runs(&k, -1);
+    open_second(&k);
     kit_start(&k);
     assert_true(kit_wait(&k, second_landed, 120));
     kit_pass(&k, 30000);
