@@ -51,7 +51,9 @@ static void take(struct permits *p, const struct permit_row *row)
     id_new(p->token, loop_wall_ms(p->loop), p->o.rnd);
     snprintf(p->orphan, sizeof(p->orphan), "%s", row->job);
     bool fits = strlen(row->job) + 1 + strlen(u->job) < sizeof(p->named) && strchr(row->job, ' ') == NULL;
-    snprintf(p->named, sizeof(p->named), "%s%s%s", row->job, row->job[0] && fits ? " " : "", fits ? u->job : "");
+    int n = snprintf(p->named, sizeof(p->named), "%s%s%s", row->job, row->job[0] && fits ? " " : "", fits ? u->job : "");
+    assert(n < (int)sizeof(p->named));
+    (void)n;
     snprintf(p->purpose, sizeof(p->purpose), "%.100s" WAITED "%" PRId64 " s)", u->purpose, waited_ms(p) / 1000);
     struct permit_change change = {.slot = row->slot, .seen_token = row->token, .seen_job = row->job, .token = p->token, .holder = p->o.holder,
                                    .job = p->named, .purpose = p->purpose, .lease_ms = p->o.lease_ms};
