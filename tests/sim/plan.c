@@ -41,7 +41,8 @@ static int64_t banded(struct draw *d, const struct band *b)
 static int64_t draw_items(struct draw *d, uint64_t seed)
 {
     static const struct band bands[] = {{.50, 3, 20}, {.35, 20, 100}, {.12, 100, 600}, {.028, 600, 3000}, {.002, 3000, 15000}, {0, 0, 0}};
-    return seed % 5000 == 4999 ? 50000 : banded(d, bands);
+    int64_t items = banded(d, bands);
+    return seed % 5000 == 4999 ? 50000 : seed % 5000 == 2499 ? 4000 : items;
 }
 
 static int draw_workers(struct draw *d, uint64_t seed)
@@ -88,6 +89,11 @@ static void draw_batch(struct draw *d, struct batch_plan *b, int i, int64_t item
     b->start_ms = chance(d, .5) ? 0 : below(d, 20000);
     b->work_ms = items > 1000 ? spread(d, 1, 50) : spread(d, 10, 10000);
     b->rows_most = chance(d, .7) ? 1 : spread(d, 2, items > 1000 ? 4 : 40);
+    if (items > 2000) { /* each statement looks at all that is there: a few of them are enough */
+        b->every_ms = b->every_ms > 0 ? 60000 : 0;
+        b->via = VIA_STAGING;
+        b->rows_most = 1;
+    }
     b->big = items < 200 && chance(d, .04) ? spread(d, 10000, 300000) : 0;
 }
 
@@ -128,7 +134,7 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->calm_ms = spread(&d, 15000, 600000);
     p->parallel = spread(&d, 1, 16);
     p->buffer = spread(&d, 1 << 20, 8 << 20);
-    p->load_size = spread(&d, 200, 1 << 19);
+    p->load_size = spread(&d, items > 2000 ? 50000 : 200, 1 << 19);
     p->linger_ms = spread(&d, 10, 5000);
     p->streams = 1 + below(&d, 4);
     p->compress = chance(&d, .2);
