@@ -26,7 +26,7 @@ static void on_taken(void *arg, const struct bq_job_result *r)
     p->job = NULL;
     bool theirs = r->err != NULL && strcmp(r->err->reason, "foreignJob") == 0;
     bool over = r->err == NULL || (theirs && strcmp(doc_str(r->job, "status.state", ""), "DONE") == 0);
-    if (over || r->decided)
+    if (over || (r->decided && !theirs)) /* of theirs, one that runs may yet change it */
         s->tries = r->tries; /* if the row still has that token at the next look */
     if (r->err == NULL && permits_changed_one(r)) {
         hold(p);

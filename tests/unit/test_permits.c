@@ -335,6 +335,62 @@ static void who_takes_over_waits_for_the_job_that_the_row_names(void **state)
     assert_string_equal(doc_str(job, "status.state", ""), "DONE");
 }
 
+static void a_row_is_closed_while_its_last_job_runs_and_taken_when_that_is_over(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "work_1_0", .kind = BQMODEL_JOB_SLOW, .ms = 25000});
+    struct client *holder = client(s), *next = client(s);
+    holder->stay = true;
+    want(holder);
+    UNTIL(s, has_one, holder);
+    want(next);
+    next->left = 1;
+    loop_until(s->loop, never, s, (WAIT_PERMIT_QUANTUM + 1000) * US_PER_MS);
+    start_guarded(holder, "work_1_0");
+    permit_at_work(holder->use);
+    loop_until(s->loop, never, s, 10 * US_PER_S);
+    AUTO(doc_free_auto) doc *row = row_of(s, 0);
+    assert_string_equal(doc_str(row, "holder", ""), "");
+    assert_string_equal(doc_str(row, "job", ""), "local//work_1_0");
+    assert_string_equal(doc_str(row, "token", ""), holder->token); /* its fence holds */
+    assert_string_equal(next->token, "");
+    s->at_once = 0;
+    int64_t before = bqmodel_counters(s->model)->updates;
+    UNTIL(s, has_one, next);
+    AUTO(doc_free_auto) doc *job = bqmodel_job(s->model, "work_1_0_t0");
+    assert_string_equal(doc_str(job, "status.state", ""), "DONE");
+    assert_true(loop_wall_ms(s->loop) - doc_int(job, "statistics.endTime", 0) < 4000);
+    assert_in_range(bqmodel_counters(s->model)->updates, before + 1, before + 2); /* the take, and a renewal before it: nothing is released */
+    permit_end(holder->use, false);
+    UNTIL(s, at_rest, holder);
+    UNTIL(s, all_done, s);
+    UNTIL(s, at_rest, next);
+}
+
+static void a_closed_row_whose_holder_died_is_taken_when_its_job_is_over(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "work_1_0", .kind = BQMODEL_JOB_SLOW, .ms = 150000}); /* beyond its lease */
+    struct client *holder = client(s), *next = client(s);
+    holder->stay = true;
+    want(holder);
+    UNTIL(s, has_one, holder);
+    loop_until(s->loop, never, s, (WAIT_PERMIT_QUANTUM + 1000) * US_PER_MS);
+    start_guarded(holder, "work_1_0");
+    permit_at_work(holder->use);
+    loop_until(s->loop, never, s, 5 * US_PER_S);
+    kill_client(holder);
+    s->at_once = 0;
+    want(next);
+    next->left = 1;
+    UNTIL(s, has_one, next);
+    AUTO(doc_free_auto) doc *job = bqmodel_job(s->model, "work_1_0_t0");
+    assert_string_equal(doc_str(job, "status.state", ""), "DONE");
+    UNTIL(s, all_done, s);
+}
+
 static void a_lost_reply_to_a_take_is_settled(void **state)
 {
     struct site *s = *state;
@@ -418,7 +474,9 @@ int main(void)
         TEST(a_permit_that_was_free_for_long_is_taken_at_once), TEST(two_that_make_the_table_at_once_make_it_once),
         TEST(no_more_than_the_slots_work_at_once), TEST(one_process_uses_a_permit_for_several_statements),
         TEST(a_killed_holder_is_waited_for_no_longer_than_its_lease), TEST(a_holder_renews_for_as_long_as_it_works),
-        TEST(who_takes_over_waits_for_the_job_that_the_row_names), TEST(a_lost_reply_to_a_take_is_settled),
+        TEST(who_takes_over_waits_for_the_job_that_the_row_names),
+        TEST(a_row_is_closed_while_its_last_job_runs_and_taken_when_that_is_over), TEST(a_closed_row_whose_holder_died_is_taken_when_its_job_is_over),
+        TEST(a_lost_reply_to_a_take_is_settled),
         TEST(a_take_that_fails_in_bigquery_is_tried_again), TEST(without_permission_a_wish_is_refused), TEST(waiting_costs_no_statement),
         TEST(a_hundred_contend_and_none_starves),
     };
