@@ -4,7 +4,7 @@
 
 #define BIGQUERY (FROM_REQUEST | FROM_JOB)
 #define TEN_MINUTES_MS INT64_C(600000) /* BigQuery's advice for quotaExceeded */
-#define WINDOW_MS INT64_C(5000)        /* half of the 10 s that limits on a table are counted over */
+#define WINDOW_MS INT64_C(2000)        /* limits on a table are counted over 10 s: each of them makes some room */
 #define ROLES "the credentials need roles/bigquery.jobUser on the project and roles/bigquery.dataEditor on the datasets"
 
 /*

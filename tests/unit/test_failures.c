@@ -23,7 +23,7 @@ struct arrives {
 };
 
 #define QUOTA_MS 600000
-#define TABLE_MS 5000
+#define TABLE_MS 2000
 #define REQ FROM_REQUEST
 #define JOB FROM_JOB
 static const struct arrives cases[] = {
