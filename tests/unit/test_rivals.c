@@ -1,5 +1,6 @@
 #include "tests/unit/support_coord.h"
 
+#include "common/bq/permits_set.h"
 #include "tests/sim/sleeper.h"
 #include "tests/unit/support_tables.h"
 
@@ -31,6 +32,7 @@ struct rival {
     struct world world;
     struct metrics metrics;
     struct rnd rnd;
+    struct permits_set *permits; /* who holds one may be stopped or killed with it */
     struct outbox *outbox;
     struct coordinator *coordinator;
     struct track *track;
@@ -69,6 +71,7 @@ static void rival_start(struct theatre *h, struct rival *v, enum track_role role
     struct bq *bq = bq_new(&(struct bq_options){.loop = loop, .http = sleeper_http(v->sleeper), .auth = s->auth, .rnd = &v->rnd,
                                                 .base_url = "http://model", .project = "local"});
     v->world = (struct world){.loop = loop, .rnd = &v->rnd, .bus = sleeper_bus(v->sleeper), .bq = bq, .metrics = &v->metrics, .prefix = s->world.prefix};
+    v->world.permits = v->permits = permits_set_new(bq, &v->rnd, "rival", 0);
     v->outbox = outbox_new(&v->world, "rival");
     struct coordinator_options o = {.world = &v->world, .outbox = v->outbox, .shards_at_once = h->shards_at_once, .params_at_once = h->params_at_once};
     v->coordinator = coordinator_start(&o, &events, v, &err);
@@ -83,6 +86,7 @@ static void rival_kill(struct theatre *h, struct rival *v)
     coordinator_free(v->coordinator);
     outbox_stop(v->outbox);
     outbox_free(v->outbox);
+    permits_set_free(v->permits);
     bq_free(v->world.bq);
     assert_true(h->past_count < (int)ARRAY_LEN(h->past));
     h->past[h->past_count++] = v->sleeper;
@@ -144,6 +148,9 @@ static void trouble(struct theatre *h)
         {.match = "POST /bigquery/v2/projects/local/jobs", .kind = BQMODEL_STATUS, .status = 403, .reason = "accessDenied", .message = "not you"},
         {.match = "bqfleet_cut", .kind = BQMODEL_DELAY, .ms = 40000}, {.match = "/tables?", .kind = BQMODEL_DELAY, .ms = 40000},
         {.match = "bqfleet_side", .kind = BQMODEL_JOB_SLOW, .ms = 60000}, {.match = "bqfleet_fold", .kind = BQMODEL_JOB_SLOW, .ms = 60000},
+        {.match = "bqfleet_permit", .kind = BQMODEL_LOSE_REPLY, .times = 2}, {.match = "bqfleet_permit", .kind = BQMODEL_JOB_PENDING, .ms = 70000},
+        {.match = "bqfleet_permit", .kind = BQMODEL_DROP_BEFORE, .times = 4}, {.match = "bqfleet_permit", .kind = BQMODEL_JOB_SLOW, .ms = 30000},
+        {.match = "bqfleet_permit", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error."},
         {.match = "bqfleet_fold", .kind = BQMODEL_LOSE_REPLY}, {.match = "bqfleet_side", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error."},
         {.match = "bqfleet_fold", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 2}};
     static const struct bqmodel_fault of_views[] = {
@@ -386,6 +393,8 @@ static void one_schedule(uint64_t seed, bool shown)
     }
     if (shown)
         tables_stage(s, h->record);
+    if (h->record->via != VIA_WORKER_TABLES)
+        h->record->permits = (int)up_to(3); /* 0: they write without */
     stage_publish(s, h->record);
     stage_say(s, h->record, (struct log_msg){.type = LOGM_ALIVE});
     for (int i = 0; i < RIVALS; i++)
