@@ -316,6 +316,7 @@ static void go_on(struct consolidate *c)
     }
     if (c->impossible.kind == ERR_NONE && c->text.fold_count > 0 && !c->folded) {
         c->step = STEP_FOLD;
+        give_back(c, false); /* it may take long, and changes nothing of the target: others write meanwhile */
         c->foldshards = foldshards_start(&c->world, c->record, &c->text, on_folded, c);
     } else if (c->impossible.kind == ERR_NONE && c->side != NULL && !c->beside) {
         c->step = STEP_SIDE;
