@@ -1,7 +1,6 @@
 #include "tests/unit/support_worker.h"
 
 #include "common/bus/bus_ops.h"
-#include "common/fleet/envelope.h"
 #include "worker/core.h"
 
 /* What only happens when several things meet: each of these once stopped a worker for good, or let rows go missing. */
@@ -341,67 +340,9 @@ static void an_item_done_at_the_last_moment_has_time_to_land(void **state)
     kit_close(&k);
 }
 
-/* --- places of handlers ------------------------------------------------------------------------------------------------------------------------------- */
-
-static struct { int deaths[2]; int answers; } rivalry;
-
-/* The first item of each run kills the first two children that get it. */
-static void kills_twice(struct fake_child *f, const doc *msg)
-{
-    const char *run = msg ? doc_str(msg, "run", NULL) : NULL;
-    if (run != NULL)
-        snprintf(f->argv1, sizeof(f->argv1), "%s", run);
-    if (!usual(f, msg))
-        return;
-    int *deaths = &rivalry.deaths[strcmp(f->argv1, "r1") == 0];
-    if (*deaths < 2) {
-        (*deaths)++;
-        fake_exit(f, 9, "killed by signal 9 (Killed)");
-    } else {
-        rivalry.answers++;
-        fake_say(f, "{\"item\":%" PRId64 ",\"done\":true}\n", item_in(msg));
-    }
-}
-
-static bool both_answered(struct kit *k)
-{
-    (void)k;
-    return rivalry.answers == 2;
-}
-
-/* 1. Two runs have an item that is to run alone, and there is one place. 2. The child of one is ready; the turn is the other's, whose child takes its place
- * before it was given anything. 3. And so on for ever, were it not left to its run for a while. */
-static void two_runs_do_not_take_each_others_only_place_for_ever(void **state)
-{
-    struct kit k;
-    (void)state;
-    memset(&rivalry, 0, sizeof(rivalry));
-    kit_open(&k, HANDLER_EXEC);
-    k.options.parallel = 1;
-    k.script = kills_twice;
-    struct record *other = kit_record(&k);
-    snprintf(other->run, sizeof(other->run), "r2");
-    snprintf(other->batch, sizeof(other->batch), "b2");
-    kit_run(&k, other);
-    kit_run(&k, kit_record(&k));
-    struct envelope e = {.run = "r2", .run_len = 2, .item = 0, .key = "k0", .key_len = 2, .payload = "{}", .payload_len = 2};
-    struct buf b = BUF_INIT(65536);
-    struct error err = ERROR_INIT;
-    assert_int_equal(envelope_encode(&e, &b, &err), 0);
-    struct bus_out out = {.topic = "t.work.default", .partition = 1, .value = b.data, .value_len = b.len};
-    assert_int_equal(bus_publish(k.bus, &out, NULL, NULL, &err), 0);
-    buf_free(&b);
-    kit_publish(&k, 1);
-    kit_start(&k);
-    assert_true(kit_wait(&k, both_answered, 120));
-    assert_in_range(k.started, 4, 30);
-    kit_close(&k);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_runs_do_not_take_each_others_only_place_for_ever),
         cmocka_unit_test(a_backlog_of_a_run_that_is_over_does_not_stop_the_intake),
         cmocka_unit_test(a_commit_that_was_refused_is_made_again_although_nothing_else_is_done),
         cmocka_unit_test(items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_end),
