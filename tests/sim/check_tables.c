@@ -239,7 +239,10 @@ static void check_row(struct sim *s, const struct batch_plan *b, const doc *row,
 static void check_appended(struct sim *s, const struct batch_plan *b, const struct done_cuts *cuts, int64_t rows)
 {
     int64_t want = 0;
-    for (size_t d = b->mode == WRITE_REPLACE && cuts->count > 0 ? cuts->count - 1 : 0; d < cuts->count; d++) {
+    size_t from = cuts->count; /* the last one that replaced; a redrive of a run that was written adds to it */
+    while (from > 0 && (from == cuts->count || cuts->v[from].l->record->mode != WRITE_REPLACE))
+        from--;
+    for (size_t d = from; d < cuts->count; d++) {
         struct want *items = NULL, *w, *tmp;
         rows_of_cut(s, cuts->v[d].l, cuts->v[d].c, &items);
         HASH_ITER(hh, items, w, tmp) {
