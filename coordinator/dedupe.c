@@ -421,7 +421,7 @@ static int run_once(struct rewrite *r, struct permits *permits, const char *base
     AUTO(doc_free_auto) doc *configuration = bq_query_config(sql, own, d->choice->max_bytes_billed);
     struct bq_label label = {"bqfleet_kind", "dedupe"};
     struct bq_job_spec spec = {.id_base = base, .location = d->location[0] ? d->location : NULL, .configuration = configuration, .labels = &label, .label_count = 1,
-                               .digest = digest, .first_try = r->tries, .max_tries = r->tries + LIMIT_TRIES, .not_before_ms = d->modified_ms,
+                               .digest = digest, .first_try = r->tries, .max_tries = r->tries + LIMIT_TRIES, .patient = true, .not_before_ms = d->modified_ms,
                                .on_inserted = on_inserted};
     d->waits = "rewriting";
     ask(d);

@@ -24,6 +24,7 @@
 #define LIMIT_BACKLOG 100000              /* items submitted in one process and not yet done; at half of it more are read */
 #define LIMIT_BACKLOG_BYTES (32 * 1024 * 1024) /* bytes of their keys and payloads, likewise */
 #define LIMIT_TRIES 8                     /* tries of one job before it is given up */
+#define LIMIT_CONTENDED_TRIES 1000        /* tries of one consolidation that others' statements were in the way of, which are not counted either: some eight hours */
 #define LIMIT_QUOTA_TRIES 400             /* tries of one job that a quota refused, which are not counted among those: a week of them */
 #define LIMIT_PARAM_LOADS 10000           /* loads or exclusions as array parameters; beyond, a side table */
 #define LIMIT_SHARDS_PER_QUERY 900        /* shards in one statement; beyond, they are folded first */

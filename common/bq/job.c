@@ -149,6 +149,17 @@ static void fail(struct bq_job *j, const struct error *err, bool next, const doc
     job_enter(j, STEP_GIVE_UP);
 }
 
+/* What time mends is not counted among the tries, up to a week and to a night. */
+static bool may_try_again(struct bq_job *j, const struct error *err)
+{
+    bool contended = j->spec.patient && err->kind == ERR_RETRY && (strcmp(err->reason, "concurrentUpdate") == 0 || strncmp(err->reason, "dmlQueue", 8) == 0);
+    if (err->kind == ERR_QUOTA)
+        return ++j->quotas < LIMIT_QUOTA_TRIES;
+    if (contended)
+        return ++j->contended < LIMIT_CONTENDED_TRIES;
+    return err->kind == ERR_RETRY && j->k + 1 - j->quotas - j->contended < (j->spec.max_tries > 0 ? j->spec.max_tries : LIMIT_TRIES);
+}
+
 static void done(struct bq_job *j, const doc *job)
 {
     const doc *result = doc_get(job, "status.errorResult");
@@ -179,15 +190,12 @@ static void done(struct bq_job *j, const doc *job)
         finish(j, &err, true, job);
         return;
     }
-    int max_tries = j->spec.max_tries > 0 ? j->spec.max_tries : LIMIT_TRIES;
     bool quota = err.kind == ERR_QUOTA;
     if (quota)
         job_refused(j, &err, row);
     else
         job_let_through(j);
-    j->quotas += quota;
-    bool more = quota ? j->quotas < LIMIT_QUOTA_TRIES : err.kind == ERR_RETRY && j->k + 1 - j->quotas < max_tries;
-    if (more && !is_spent(j)) {
+    if (may_try_again(j, &err) && !is_spent(j)) {
         set_try(j, j->k + 1);
         if (!quota || !job_wait_parked(j))
             job_wait_retry(j, j->k, &err);

@@ -28,6 +28,7 @@ struct bq_job_spec {
     struct bq_feed *feed;
     int max_tries;                      /* 0: LIMIT_TRIES */
     int first_try;                      /* where to begin looking */
+    bool patient;                       /* tries that failed for others' statements on the same table do not count: those end some day */
     /* Giving up is a job too (consolidations). When set: a failure is final for everyone only once a job that does nothing but fail stands under
      * the next try's id (or under this try's, when this one could not be inserted). Whoever meets such a job (label bqfleet_kind=giveup) fails the same
      * way. When that job cannot be inserted either, the result is ERR_RETRY: nobody has decided. Nor does a refusal of this process's credentials (401, 403)

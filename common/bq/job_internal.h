@@ -23,7 +23,7 @@ struct bq_job {
     bool results_failed, read_again;
     bool running;                  /* as the service said last */
     int polls, missing, reinserts, parked;
-    int quotas;                    /* tries that a quota refused */
+    int quotas, contended;         /* tries that a quota refused; that others' statements were in the way of */
     char *table;                   /* that it writes into, or NULL */
     int64_t results_at_ms, waits_since_ms; /* -1: this try is not waited for yet */
     char wait_text[256];           /* what is waited for, and until when */

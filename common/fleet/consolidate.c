@@ -232,7 +232,7 @@ static void run_job(struct consolidate *c)
     AUTO(doc_free_auto) doc *configuration = gives_up || lists ? NULL : bq_query_config(sql, params, c->record->max_bytes_billed);
     struct bq_job_spec spec = {.id_base = c->base, .location = c->record->location[0] ? c->record->location : NULL, .configuration = configuration,
                                .labels = labels, .label_count = label_count, .digest = c->text.digest, .not_before_ms = c->record->created_ms,
-                               .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
+                               .first_try = c->first_try, .max_tries = c->first_try + LIMIT_TRIES, .patient = true, .give_up_by_job = true, .give_up = gives_up ? &c->impossible : NULL,
                                .target = c->record->has_target ? &c->record->target : NULL, .on_inserted = on_inserted};
     if (lists && !gives_up && cut_view_list(c->view, &spec, &c->impossible) != 0)
         spec.give_up = &c->impossible;

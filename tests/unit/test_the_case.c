@@ -80,7 +80,7 @@ static void on_foreign(void *arg, const struct bq_job_result *r)
     assert_int_equal(r->updated, 1);
     foreign.written = foreign.number;
     if (!foreign.stops)
-        timer_set(foreign.timer, (int64_t)rnd_below(&crew.dice, STEP_MS) * US_PER_MS);
+        timer_set(foreign.timer, (int64_t)rnd_below(&crew.dice, STEP_MS / 10) * US_PER_MS); /* hardly any pause */
 }
 
 static void foreign_goes_on(void *arg)
