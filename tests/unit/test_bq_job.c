@@ -65,7 +65,7 @@ static void on_end(void *arg, const struct bq_job_result *r)
     o->ended_ms = r->ended_ms;
 }
 
-enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4 };
+enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4, PATIENT = 8 };
 
 static struct bq_job *start(struct script *s, int how, struct outcome *o)
 {
@@ -74,7 +74,8 @@ static struct bq_job *start(struct script *s, int how, struct outcome *o)
     AUTO(doc_free_auto) doc *config = how & LOAD ? bq_load_config(&table) : bq_query_config("MERGE", NULL, 0);
     struct bq_job_spec spec = {
         .id_base = "b", .location = "EU", .configuration = config, .labels = labels, .label_count = 1, .digest = "d1",
-        .not_before_ms = 1700000000000, .max_tries = how & TWO_TRIES ? 2 : 0, .give_up_by_job = (how & GIVES_UP) != 0, .on_inserted = on_inserted,
+        .not_before_ms = 1700000000000, .max_tries = how & TWO_TRIES ? 2 : 0,
+        .patient = (how & PATIENT) != 0, .give_up_by_job = (how & GIVES_UP) != 0, .on_inserted = on_inserted,
     };
     return bq_job_start(s->bq, &spec, on_end, o);
 }
@@ -258,6 +259,19 @@ static void tries_come_to_an_end(void **state)
     assert_int_equal(o.tries, 2);
 }
 
+/* Two tries are too many failures of its own; any number of others' statements are not. */
+static void others_statements_in_the_way_do_not_count(void **state)
+{
+    (void)state;
+    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update")), NULL},
+           {INSERT(1), 200, OURS(1, BROKEN("resourcesExceeded", "Too many DML statements outstanding against table p:d.t, limit is 20.")), NULL},
+           {INSERT(2), 200, OURS(2, BROKEN("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update")), NULL},
+           {INSERT(3), 200, OURS(3, BROKEN("backendError", "busy")), NULL}, {INSERT(4), 200, OURS(4, MERGED), NULL});
+    struct outcome o = play(&s, PATIENT | TWO_TRIES);
+    assert_false(o.failed);
+    assert_int_equal(o.tries, 5);
+}
+
 static void a_refused_insert_decides_nothing(void **state)
 {
     (void)state;
@@ -437,6 +451,7 @@ int main(void)
         cmocka_unit_test(a_try_that_failed_for_a_moment_is_followed_by_the_next_id),
         cmocka_unit_test(done_with_an_error_result_is_a_failure_that_the_job_decided),
         cmocka_unit_test(tries_come_to_an_end),
+        cmocka_unit_test(others_statements_in_the_way_do_not_count),
         cmocka_unit_test(a_refused_insert_decides_nothing),
         cmocka_unit_test(a_quota_is_waited_for_under_the_same_id),
         cmocka_unit_test(a_quota_that_stays_is_not_given_up_for_everyone),
