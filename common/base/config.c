@@ -24,6 +24,16 @@ static int64_t cores(void)
     return sched_getaffinity(0, sizeof(set), &set) == 0 ? i64_max(CPU_COUNT(&set), 1) : 1;
 }
 
+/* Exactly, and as it may be written: rounded to decimal units, a bound looks as if it were within. */
+static void show_size(int64_t bytes, char *out, size_t size)
+{
+    static const char *const names[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t i = 0;
+    for (; bytes != 0 && bytes % 1024 == 0 && i + 1 < ARRAY_LEN(names); i++)
+        bytes /= 1024;
+    snprintf(out, size, "%" PRId64 "%s", bytes, names[i]);
+}
+
 static int within(const struct opt *row, int64_t value, const char *text, struct error *err)
 {
     char lo[64], hi[64];
@@ -33,8 +43,8 @@ static int within(const struct opt *row, int64_t value, const char *text, struct
         units_show_ms(row->min, lo, sizeof(lo));
         units_show_ms(row->max, hi, sizeof(hi));
     } else {
-        units_show_bytes(row->min, lo, sizeof(lo));
-        units_show_bytes(row->max, hi, sizeof(hi));
+        show_size(row->min, lo, sizeof(lo));
+        show_size(row->max, hi, sizeof(hi));
     }
     return error_set(err, ERR_USAGE, 0, "%.100s is not between %s and %s", text, lo, hi);
 }

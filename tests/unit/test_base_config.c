@@ -145,6 +145,7 @@ static void what_cannot_be_is_refused_and_says_where_it_stood(void **state)
         {{"--linger", "--stats"}, "--linger: its value is missing; write --linger TIME"},
         {{"--linger", "30x"}, "--linger: \"30x\" is not a duration; write e.g. 250ms, 30s, 5m, 1h"},
         {{"--linger", "2m"}, "--linger: 2m is not between 0 ms and 1 min"},
+        {{"--load-size", "1kB"}, "--load-size: 1kB is not between 1KiB and 1GiB"},
         {{"--parallel=0"}, "--parallel: 0 is not between 1 and 4096"},
         {{"--progress=plane"}, "--progress: \"plane\" is not one of auto|plain|json|none; did you mean \"plain\"?"},
         {{"--no-linger"}, "unknown flag --no-linger; did you mean --linger?"},
