@@ -120,6 +120,7 @@ struct rowcheck *rowcheck_new(const struct schema *schema, const struct rowcheck
             error_set(err, ERR_FATAL, 0, "the key column %s is not in the table's schema", options->required[i]);
             return NULL;
         }
+        c->merge_key = !c->wanted;
         c->wanted = true;
         level_want(rc->top, (uint32_t)(c - rc->top->columns));
     }
@@ -209,11 +210,16 @@ static const char *array(struct scan *s, const struct column *c, const char *p)
     }
 }
 
+static const char *refuse_null(struct scan *s, const struct column *c, const char *what)
+{
+    return scan_fail(s, c->merge_key ? "%s, but it is a key (write.null_keys takes rows with NULL in one)" : "%s, but the column must have a value", what);
+}
+
 static const char *member(struct scan *s, const struct column *c, const char *p)
 {
     if (scan_peek(s, p) == 'n' && scan_word(s, p, "null")) {
         if (c->wanted)
-            return scan_fail(s, "null, but the column must have a value");
+            return refuse_null(s, c, "null");
         if (c->repeated)
             scan_replace(s, p, p + 4, "[]", 2); /* that is what NULL becomes in a table */
         return p + 4;
@@ -225,7 +231,7 @@ static const char *refuse_absent(struct scan *s, const struct level *lv)
 {
     for (uint32_t i = 0; i < lv->count; i++)
         if ((lv->wanted[i / 64] & ~lv->seen[i / 64]) >> (i % 64) & 1) {
-            scan_fail(s, "absent, but the column must have a value");
+            refuse_null(s, &lv->columns[i], "absent");
             scan_in_column(s, lv->columns[i].field->name);
             return NULL;
         }

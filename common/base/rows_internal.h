@@ -29,6 +29,7 @@ struct column {
     uint32_t next;        /* the column that followed this one in the row before: handlers keep their order */
     bool repeated, partition;
     bool wanted;          /* NULL is refused */
+    bool merge_key;       /* for being a key, though the table would take it */
     bool ours;            /* a bookkeeping name, refused in rows */
 };
 

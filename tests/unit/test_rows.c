@@ -158,9 +158,9 @@ static void required_columns_and_keys_must_have_a_value(void **state)
     (void)state;
     struct fixture f = make(&(struct rowcheck_options){.required = (const char *const[]){"NAME"}, .required_count = 1});
     refused(&f, "{\"name\":\"x\"}", "column id: absent");
-    refused(&f, "{\"id\":1}", "column name: absent");
-    refused(&f, "{\"id\":1,\"name\":null}", "column name: null");
-    refused(&f, "{\"id\":null,\"name\":\"x\"}", "column id: null");
+    refused(&f, "{\"id\":1}", "column name: absent, but it is a key (write.null_keys");
+    refused(&f, "{\"id\":1,\"name\":null}", "column name: null, but it is a key (write.null_keys takes rows with NULL in one)");
+    refused(&f, "{\"id\":null,\"name\":\"x\"}", "column id: null, but the column must have a value");
     refused(&f, "{\"id\":1,\"name\":\"x\",\"made\":null}", "column made: null");
     passes(&f, "{\"name\":\"x\",\"id\":1}", "{\"name\":\"x\",\"id\":1" TAIL); /* made has a default */
     drop(&f);
