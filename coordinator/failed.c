@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <uthash.h>
 
 #include "common/base/log.h"
@@ -260,6 +261,23 @@ static void open_file(struct failed *f)
     if (f->file == NULL)
         error_set(&f->error, ERR_FATAL, errno, "%s cannot be written: %s", f->path, strerror(errno));
     then(f, f->file == NULL || f->wanted == 0 ? finish : read_dead);
+}
+
+int failed_check(const char *path, struct error *err)
+{
+    struct stat st;
+    int rc;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        rc = -1;
+    } else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        rc = access(path, W_OK);
+    } else { /* the file is written beside its name, then renamed */
+        const char *slash = strrchr(path, '/');
+        AUTO(free_ptr) char *folder = slash == NULL ? xstrdup(".") : slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
+        rc = access(folder, W_OK | X_OK);
+    }
+    return rc == 0 ? 0 : error_set(err, ERR_USAGE, errno, "--failed: %s cannot be written: %s", path, strerror(errno));
 }
 
 struct failed *failed_start(const struct failed_options *o)

@@ -23,6 +23,8 @@ struct failed_options {
     /* err NULL: all were given, that many. */
     void (*done)(void *arg, int64_t items, const struct error *err);
 };
+/* Whether such a file can be written at all, to be known before the run that it is about: 0, or -1 with ERR_USAGE. Nothing is made. */
+int failed_check(const char *path, struct error *) MUST_CHECK;
 struct failed *failed_start(const struct failed_options *);
 void failed_stop(struct failed *); /* NULL allowed */
 

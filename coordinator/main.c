@@ -4,6 +4,7 @@
 #include "common/base/units.h"
 #include "common/host/host.h"
 #include "coordinator/command.h"
+#include "coordinator/failed.h"
 
 /* Common bits that every command takes come with WHO_INIT too: rows for all (help, config, log, output). */
 static const struct command commands[] = {
@@ -121,7 +122,7 @@ static int run_command(const struct command *c, int argc, char **argv)
         code = wrong_arguments(c, count);
     else if ((c->who & (WHO_FLEET | WHO_EMBEDDED | WHO_DOCTOR)) == WHO_FLEET && settings.brokers == NULL)
         code = without_fleet(c);
-    else if (settings_log(&settings, &err) != 0)
+    else if (settings_log(&settings, &err) != 0 || (settings.failed != NULL && failed_check(settings.failed, &err) != 0))
         code = command_fail(&err);
     else
         code = c->run(&env, args, count);

@@ -51,3 +51,11 @@ def test_failed_items_that_are_lost_are_no_success_and_a_device_stays_one(make_s
     done = to_full_disk(scene, "run", spec_of(scene, "exit 1"), "--failed", device, stdout=os.devnull)
     assert done.returncode == 4 and "cannot be written: No space left on device" in done.stderr, done
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode) and device.is_symlink()
+
+
+def test_a_list_of_failed_items_with_no_place_is_told_before_the_run_begins(make_scene):
+    scene = make_scene(None)
+    for path, says in (("nowhere/failed.ndjson", "No such file or directory"), (".", "Is a directory")):
+        done = to_full_disk(scene, "run", spec_of(scene, "touch ran; exit 1"), "--failed", path, stdout=os.devnull)
+        assert done.returncode == 2 and f"--failed: {path} cannot be written: {says}" in done.stderr, done
+    assert not (scene.folder / "ran").exists()
