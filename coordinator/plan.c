@@ -88,7 +88,7 @@ static void fill_from_spec(struct record *r, const struct spec *s)
 }
 
 /* Two merges that only insert never conflict, and would insert one key twice: so one at a time, unless that cannot be. BigQuery itself runs two. */
-static int permits_of(const struct spec *s, bool fleet)
+int plan_permits(const struct spec *s, bool fleet)
 {
     if (s->write.mode == WRITE_NONE || s->write.via == VIA_WORKER_TABLES) /* each of its statements writes a table of its own */
         return 0;
@@ -429,7 +429,7 @@ struct plan *plan_start(const struct plan_options *o, plan_cb *cb, void *arg)
     p->arg = arg;
     p->record = xcalloc(1, sizeof(*p->record));
     fill_from_spec(p->record, o->spec);
-    p->record->permits = permits_of(o->spec, o->fleet);
+    p->record->permits = plan_permits(o->spec, o->fleet);
     if (!o->fleet && p->record->via == VIA_DIRECT) { /* one process has one shard: its increments are the run's, one after another without a pause */
         p->record->via = VIA_STAGING;
         p->record->every_ms = 1;

@@ -21,4 +21,7 @@ struct plan_options {
 struct plan *plan_start(const struct plan_options *, plan_cb *, void *arg);
 void plan_stop(struct plan *);
 
+/* Statements at once on the target: on a fleet, or where one process is all there is. 0: no permit is taken. */
+int plan_permits(const struct spec *, bool fleet);
+
 #endif

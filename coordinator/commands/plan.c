@@ -212,6 +212,48 @@ static void print_schema(const struct schema *schema)
     }
 }
 
+/* Items that share a statement, where the handler is a SELECT. 0: it is none, or not known here. */
+static int64_t group_items(const struct planning *p)
+{
+    const struct handler_def *def = handler_defs_find(&p->spec->handlers, p->record->handler);
+    return def != NULL && def->kind == HANDLER_QUERY ? def->window : 0;
+}
+
+static void print_groups(const struct planning *p)
+{
+    char items[32], groups[32];
+    int64_t window = group_items(p);
+    if (window == 0)
+        return;
+    printf("%-10s of %s items at most", "groups", units_show_count(window, items, sizeof(items)));
+    if (p->items > 0)
+        printf(", so %s or more statements", units_show_count((p->items + window - 1) / window, groups, sizeof(groups)));
+    printf("\n");
+}
+
+/* When rows become visible, and how many statements may be at the target for it. */
+static void print_way(const struct planning *p)
+{
+    char every[32];
+    enum write_via via = p->spec->write.via;
+    int fleet = plan_permits(p->spec, true), alone = plan_permits(p->spec, false);
+    units_show_ms(p->record->every_ms, every, sizeof(every));
+    if (via == VIA_DIRECT)
+        printf("%-10s direct: each worker writes what it has loaded; in one process, increments one after another\n", "via");
+    else if (via == VIA_WORKER_TABLES)
+        printf("%-10s worker-tables: a view shows new rows every %s; on a fleet only\n", "via", every);
+    else if (p->record->every_ms > 0)
+        printf("%-10s staging: an increment every %s\n", "via", every);
+    else
+        printf("%-10s staging: all at the end\n", "via");
+    if (fleet == alone && fleet == 0)
+        printf("%-10s none is taken\n", "permits");
+    else if (fleet == alone)
+        printf("%-10s %d: so many statements at once on the target\n", "permits", fleet);
+    else
+        printf("%-10s %d on a fleet: so many statements at once on the target; in one process none is taken\n", "permits", fleet);
+}
+
 static void print_text(const struct planning *p)
 {
     const struct record *r = p->record;
@@ -225,9 +267,11 @@ static void print_text(const struct planning *p)
         printf("\n");
     }
     print_items(p);
+    print_groups(p);
     printf("%-10s %s\n", "mode", write_mode_name(r->mode));
     if (!r->has_target)
         return;
+    print_way(p);
     printf("%-10s %s%s%s%s\n", "target", bq_ref_text(&r->target, name, sizeof(name)), r->location[0] != '\0' ? ", in " : "", r->location,
            p->creates ? ", does not exist and will be created" : "");
     print_schema(r->schema);
@@ -284,8 +328,13 @@ static void print_json(const struct planning *p)
     doc_set(d, "items", items_doc(p));
     if (p->query.result != NULL)
         doc_set(d, "query", doc_set_int(schema_to_doc(p->query.result), "bytes", p->query.bytes));
+    if (group_items(p) > 0)
+        doc_set_int(d, "group_items", group_items(p));
     doc_set_str(d, "mode", write_mode_name(r->mode));
     if (r->has_target) {
+        static const char *const via[] = {[VIA_STAGING] = "staging", [VIA_DIRECT] = "direct", [VIA_WORKER_TABLES] = "worker-tables"};
+        doc_set_int(doc_set_str(d, "via", via[p->spec->write.via]), "every_ms", p->spec->write.via == VIA_DIRECT ? 0 : r->every_ms);
+        doc_set(d, "permits", doc_set_int(doc_set_int(doc_object(), "fleet", plan_permits(p->spec, true)), "one_process", plan_permits(p->spec, false)));
         doc *target = doc_set_str(doc_object(), "table", bq_ref_text(&r->target, name, sizeof(name)));
         doc_set_bool(doc_set_str(target, "location", r->location), "exists", !p->creates);
         doc_set(d, "target", doc_set(target, "schema", doc_ref(r->schema_doc)));

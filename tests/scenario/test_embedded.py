@@ -159,3 +159,7 @@ def test_plan_shows_items_schema_and_sql(embedded):
     done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), handler_body()))
     assert done.code == 0, done
     assert "item-000000" in done.out and "MERGE" in done.out and "version" in done.out
+    assert "staging: all at the end" in done.out and "1 on a fleet" in done.out and "in one process none" in done.out
+    done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), handler_body()), "--set", "finish.every=5s", "--set", "write.permits=3", "--output", "json")
+    planned = json.loads(done.out)
+    assert (planned["via"], planned["every_ms"], planned["permits"]) == ("staging", 5000, {"fleet": 3, "one_process": 3}), done

@@ -107,7 +107,7 @@ def test_try_shows_the_rows_of_a_select(embedded):
 def test_plan_looks_at_the_select(embedded):
     create_target(embedded)
     done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), ON_EMULATOR))
-    assert done.code == 0 and "it returns item, k, part, v, note, version" in done.out, done
+    assert done.code == 0 and "it returns item, k, part, v, note, version" in done.out and "or more statement" in done.out, done
     done = embedded.bqfleet("plan", spec_of(embedded, make_items(20), ON_EMULATOR.replace("AS version", "AS versoin")))
     assert done.code == 2 and "versoin, which the target has not; did you mean version?" in done.err, done
 
