@@ -226,9 +226,10 @@ static int free_slot(struct permits_command *c, const char *text)
             return EXIT_WRITTEN;
         }
         if (strcmp(state_of(c, &row), "expired") != 0 && !c->s->yes) {
-            error_set(&err, ERR_USAGE, 0, "slot %d is held by %s for %s: its next statement would fail; say --yes if it is gone", row.slot,
+            error_set(&err, ERR_FATAL, 0, "slot %d is held by %s for %s: its next statement would fail; say --yes if it is gone", row.slot,
                       row.closing ? "its last job" : row.holder, row.purpose);
-            return command_fail(&err);
+            command_fail(&err);
+            return EXIT_NO;
         }
         return end_lease(c, &row);
     }
