@@ -219,7 +219,7 @@ enum verdict doctor_limits(struct doctor *d)
     size_t tables = doc_len(answer.doc);
     doc_free(answer.doc);
     if (!well) {
-        doctor_advise(d, "give the account the role BigQuery Data Editor on the dataset");
+        doctor_advise(d, answer.err.code == 404 ? "make the dataset, or mend write.staging" : "give the account the role BigQuery Data Editor on the dataset");
         return doctor_say(d, CHECK_WARN, "the staging tables cannot be listed: %s", answer.err.text);
     }
     if (tables > LIMIT_SHARDS_PER_QUERY)

@@ -103,7 +103,7 @@ static void view(void *arg, struct progress_view *v)
     v->cap = run_cap(f->parallel, l->record->parallel);
     if (l->setup.world.bq != NULL)
         snprintf(v->waits_for, sizeof(v->waits_for), "%s", bq_waits_for(l->setup.world.bq));
-    if (v->waits_for[0] == '\0')
+    if (v->waits_for[0] == '\0' && !(l->embedded && f->phase == RUN_HELD)) /* one process waits for no decision */
         track_waits_for(l->track, v->waits_for, sizeof(v->waits_for));
     if (v->waits_for[0] == '\0')
         ask_workers(l, v->waits_for, sizeof(v->waits_for));

@@ -109,6 +109,8 @@ int redrive_judge(struct catalog *runs, const struct catalog_run *r, const struc
         return -1;
     if (c->selected.count > 0)
         return 0;
+    if (f->failed == 0)
+        return no(err, "no item of run %s has failed: there is nothing to redrive", r->run);
     if (c->taken_before > 0)
         return no(err, "the %" PRId64 " failed items of run %s that are meant were redriven before", c->taken_before, r->run);
     if (c->never_queued > 0)

@@ -143,7 +143,8 @@ static void print_failed(FILE *to, const doc *d)
     fprintf(to, "Failed items:\n");
     for (size_t i = 0; i < doc_len(list); i++) {
         const doc *x = doc_at(list, i);
-        fprintf(to, "  %s: %s, after %" PRId64 " attempts: %s\n", doc_str(x, "key", ""), doc_str(x, "reason", ""), doc_int(x, "attempts", 0),
+        fprintf(to, "  %s: %s, after %" PRId64 " attempt%s: %s\n", doc_str(x, "key", ""), doc_str(x, "reason", ""), doc_int(x, "attempts", 0),
+                doc_int(x, "attempts", 0) == 1 ? "" : "s",
                 doc_str(x, "error", ""));
     }
     if (failed > (int64_t)doc_len(list))

@@ -145,7 +145,9 @@ static int read_permits(struct spec *s, struct yaml *write, struct error *err)
     s->write.permits = -1;
     if (yaml_is_null(n) || (n->type == YAML_SCALAR && strcmp(n->value, "auto") == 0))
         return 0;
-    return yaml_want_int(write, "permits", 0, PERMIT_SLOTS_MAX, &s->write.permits, err);
+    if (yaml_want_int(write, "permits", 0, PERMIT_SLOTS_MAX, &s->write.permits, err) == 0)
+        return 0;
+    return yaml_error(n, err, "write.permits: neither auto nor a number from 0 to %d", PERMIT_SLOTS_MAX);
 }
 
 int spec_read_write(struct spec *s, struct yaml *write, struct yaml *root, struct error *err)

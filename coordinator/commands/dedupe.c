@@ -160,6 +160,8 @@ static int stopped(const struct dedupe_command *c, size_t at)
     if (at < c->d.batch_count)
         fprintf(stderr, "bqfleet: stopped before %s: %zu of %zu statements are done, the table is whole, and the same command goes on from there\n",
                 span_of(c, &c->d.batches[at], span, sizeof(span)), at, c->d.batch_count);
+    else
+        fprintf(stderr, "bqfleet: stopped while the table was looked at; nothing is changed\n");
     return 128 + c->signo;
 }
 
