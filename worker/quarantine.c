@@ -192,7 +192,8 @@ static void let_out(struct quarantine *q)
         struct let_out *o = &q->out[i];
         if (!o->known && wards_known(q, o->item)) {
             o->known = true;
-            dispatch_queue(o->item);
+            if (o->item->list == &q->kept) /* or it is free since its partition was revoked, and may be with a handler by now */
+                dispatch_queue(o->item);
         }
         underway |= !o->known;
     }
