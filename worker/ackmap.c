@@ -2,8 +2,10 @@
 
 #include <openssl/evp.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/limits.h"
+#include "common/base/oom.h"
 #include "common/fleet/wire.h"
 
 /*
@@ -232,6 +234,8 @@ static int pack(const struct buf *fields, struct buf *out)
 {
     unsigned char packed[LIMIT_COMMIT_METADATA];
     size_t n = ZSTD_compress(packed, (LIMIT_COMMIT_METADATA - 1) / 4 * 3, fields->data, fields->len, 3);
+    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+        out_of_memory("a commit's metadata");
     if (ZSTD_isError(n))
         return -1;
     unsigned char text[LIMIT_COMMIT_METADATA + 4];
@@ -309,6 +313,8 @@ static int unpack(const char *text, struct buf *fields, struct error *err)
     char *room = buf_reserve(fields, FIELDS_MOST);
     assert(room != NULL);
     size_t plain = ZSTD_decompress(room, FIELDS_MOST, packed, (size_t)n);
+    if (ZSTD_getErrorCode(plain) == ZSTD_error_memory_allocation)
+        out_of_memory("a commit's metadata"); /* and not malformed: deaths that were counted would be forgotten */
     if (ZSTD_isError(plain))
         return bad(err, "does not unpack");
     fields->len = plain;

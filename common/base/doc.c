@@ -7,14 +7,13 @@
 
 #include "common/base/buf.h"
 #include "common/base/limits.h"
+#include "common/base/oom.h"
 #include "common/base/utf8.h"
 
 static json_t *made(json_t *d)
 {
-    if (d == NULL) {
-        fprintf(stderr, "bqfleet: out of memory (a JSON document)\n");
-        abort();
-    }
+    if (d == NULL)
+        out_of_memory("a JSON document");
     return d;
 }
 
@@ -39,8 +38,6 @@ doc *doc_parse(const char *text, size_t len, const char *what, struct error *err
     }
     json_error_t at;
     json_t *d = json_loadb(text, len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
-    if (d == NULL && json_error_code(&at) == json_error_out_of_memory)
-        made(NULL);
     if (d == NULL)
         error_set(err, ERR_TASK, 0, "%s: line %d, column %d: %s", what, at.line, at.column, at.text);
     return d;

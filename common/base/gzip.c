@@ -2,6 +2,8 @@
 
 #include <zlib.h>
 
+#include "common/base/oom.h"
+
 #define WINDOW (15 + 16) /* bits; 16: a gzip member and not a zlib stream */
 #define ROOM 65536       /* bytes made place for at a time */
 
@@ -9,6 +11,8 @@ struct gzip { z_stream z; };
 
 static void must(int rc, const char *what)
 {
+    if (rc == Z_MEM_ERROR)
+        out_of_memory("zlib");
     if (rc != Z_OK) {
         fprintf(stderr, "bqfleet: zlib failed: %s: %d\n", what, rc);
         abort();
@@ -87,6 +91,8 @@ static int inflate_all(z_stream *z, const char *data, size_t len, struct buf *ou
         z->next_out = (Bytef *)at;
         z->avail_out = (uInt)room;
         int rc = inflate(z, Z_NO_FLUSH);
+        if (rc == Z_MEM_ERROR)
+            out_of_memory("zlib"); /* and not damaged: what is damaged is given up for good */
         data += n - z->avail_in;
         out->len += room - z->avail_out;
         if (rc == Z_STREAM_END && data == end)

@@ -71,7 +71,7 @@ void sha256(const void *p, size_t n, unsigned char out[SHA256_BYTES])
         md = EVP_MD_fetch(NULL, "SHA256", NULL);
     unsigned int len = 0;
     if (md == NULL || EVP_Digest(p, n, out, &len, md, NULL) != 1 || len != SHA256_BYTES) {
-        fprintf(stderr, "bqfleet: OpenSSL has no SHA-256\n");
+        fprintf(stderr, "bqfleet: OpenSSL makes no SHA-256: out of memory, or built without\n");
         abort();
     }
 }

@@ -4,6 +4,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/limits.h"
+#include "common/base/oom.h"
 
 #define NEST_MAX 64 /* maps and lists inside each other; bounds our recursion */
 
@@ -65,10 +66,8 @@ static int fail_at(struct reader *r, yaml_mark_t at, const char *what)
 static int fail_parser(struct reader *r)
 {
     const yaml_parser_t *p = &r->parser;
-    if (p->error == YAML_MEMORY_ERROR) {
-        fprintf(stderr, "bqfleet: out of memory (a YAML document)\n");
-        abort();
-    }
+    if (p->error == YAML_MEMORY_ERROR)
+        out_of_memory("a YAML document");
     const char *problem = p->problem != NULL ? p->problem : "this is not YAML";
     if (p->error != YAML_READER_ERROR) {
         char text[512];
@@ -309,10 +308,8 @@ struct yaml *yaml_parse(const char *text, size_t len, const char *file, const ch
     }
     char *name = xstrdup(file);
     struct reader r = {.text = text, .len = len, .file = name, .env = env, .err = err};
-    if (!yaml_parser_initialize(&r.parser)) {
-        fprintf(stderr, "bqfleet: out of memory (a YAML parser)\n");
-        abort();
-    }
+    if (!yaml_parser_initialize(&r.parser))
+        out_of_memory("a YAML parser");
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, len);
     struct yaml *root = read_stream(&r);
     yaml_parser_delete(&r.parser);

@@ -1,8 +1,10 @@
 #include "common/fleet/envelope.h"
 
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/limits.h"
+#include "common/base/oom.h"
 #include "common/fleet/wire.h"
 
 enum { FLAG_ZSTD = 1, COMPRESS_FROM = 256 /* bytes */ };
@@ -85,6 +87,8 @@ static int decompress(struct wire *w, struct buf *scratch, struct envelope *e, s
     if (at == NULL)
         return malformed(err, "its payload is over the limit");
     size_t n = ZSTD_decompress(at, (size_t)plain, w->p, (size_t)(w->end - w->p));
+    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+        out_of_memory("a payload"); /* and not malformed: its item would be lost */
     if (ZSTD_isError(n) || n != plain)
         return malformed(err, "its payload does not decompress");
     scratch->len = n;

@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "common/base/failures.h"
+#include "common/base/oom.h"
 
 /* One request on its easy handle: options, the bytes in both directions, its deadlines. http_error.c says what went wrong. */
 
@@ -31,9 +32,16 @@ static int parse_url(struct http_call *c)
     AUTO(curl_string_free) char *scheme = NULL;
     AUTO(curl_string_free) char *host = NULL;
     AUTO(curl_string_free) char *port = NULL;
-    if (u == NULL || curl_url_set(u, CURLUPART_URL, c->url, 0) != CURLUE_OK ||
-        curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK || curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
-        curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK)
+    CURLUcode rc = u != NULL ? curl_url_set(u, CURLUPART_URL, c->url, 0) : CURLUE_OUT_OF_MEMORY;
+    if (rc == CURLUE_OK)
+        rc = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+    if (rc == CURLUE_OK)
+        rc = curl_url_get(u, CURLUPART_HOST, &host, 0);
+    if (rc == CURLUE_OK)
+        rc = curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
+    if (rc == CURLUE_OUT_OF_MEMORY)
+        out_of_memory("an HTTP request");
+    if (rc != CURLUE_OK)
         return failure_set(&c->err, FROM_REQUEST, 0, "url", "not a URL: \"%.300s\"", c->url);
     if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
         return failure_set(&c->err, FROM_REQUEST, 0, "url", "not an http or https URL: \"%.300s\"", c->url);
@@ -58,7 +66,7 @@ static void add_header_line(struct http_call *c, const char *line)
 {
     struct curl_slist *longer = curl_slist_append(c->header_lines, line);
     if (longer == NULL)
-        abort();
+        out_of_memory("an HTTP request's header");
     c->header_lines = longer;
 }
 
@@ -289,6 +297,13 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 /* The easy handle */
 
+/* curl copies texts; without one, a DELETE would go out as a GET, or past its proxy. */
+static void set_text(CURL *e, CURLoption option, const char *text)
+{
+    if (curl_easy_setopt(e, option, text) == CURLE_OUT_OF_MEMORY)
+        out_of_memory("an HTTP request");
+}
+
 static void set_method(struct http_call *c)
 {
     CURL *e = c->easy;
@@ -299,7 +314,7 @@ static void set_method(struct http_call *c)
     } else if (strcmp(c->method, "HEAD") == 0) {
         curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
     }
-    curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, c->method);
+    set_text(e, CURLOPT_CUSTOMREQUEST, c->method);
 }
 
 static void set_callbacks(struct http_call *c)
@@ -328,7 +343,7 @@ static void set_connection(struct http_call *c, bool fresh_connection)
     const struct http_curl *h = c->owner;
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L); /* a cancelled call must not wait for a name server */
-    curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+    set_text(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     /* Wait for a connection that is being made, if it may turn out to be HTTP/2. Without TLS that is never decided, and libcurl 7.88
      * would keep all but one request waiting. */
@@ -343,11 +358,11 @@ static void set_connection(struct http_call *c, bool fresh_connection)
     curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)UPLOAD_BUFFER);
     curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)DOWNLOAD_BUFFER);
     if (h->ca_file != NULL)
-        curl_easy_setopt(e, CURLOPT_CAINFO, h->ca_file);
+        set_text(e, CURLOPT_CAINFO, h->ca_file);
     if (h->proxy != NULL)
-        curl_easy_setopt(e, CURLOPT_PROXY, h->proxy);
+        set_text(e, CURLOPT_PROXY, h->proxy);
     if (c->request.direct)
-        curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
+        set_text(e, CURLOPT_NOPROXY, "*");
 }
 
 void call_prepare(struct http_call *c, bool fresh_connection)
@@ -355,7 +370,7 @@ void call_prepare(struct http_call *c, bool fresh_connection)
     if (c->easy == NULL)
         c->easy = curl_easy_init();
     if (c->easy == NULL)
-        abort(); /* out of memory */
+        out_of_memory("an HTTP request");
     curl_easy_reset(c->easy);
     forget_answer(c);
     buf_clear(&c->body);
@@ -365,10 +380,10 @@ void call_prepare(struct http_call *c, bool fresh_connection)
     c->answered = false;
     c->refusal = REFUSED_NOT;
     c->curl_text[0] = '\0';
-    curl_easy_setopt(c->easy, CURLOPT_URL, c->url);
+    set_text(c->easy, CURLOPT_URL, c->url);
     curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->header_lines);
-    curl_easy_setopt(c->easy, CURLOPT_USERAGENT, c->owner->user_agent);
-    curl_easy_setopt(c->easy, CURLOPT_ACCEPT_ENCODING, "gzip");
+    set_text(c->easy, CURLOPT_USERAGENT, c->owner->user_agent);
+    set_text(c->easy, CURLOPT_ACCEPT_ENCODING, "gzip");
     set_method(c);
     set_callbacks(c);
     set_connection(c, fresh_connection);

@@ -1,5 +1,7 @@
 #include "common/net/http_curl.h"
 
+#include "common/base/oom.h"
+
 /* The transport: which call is active when, and curl's sockets and timer on the loop. */
 
 #define KEEPALIVE_CONNECTIONS 64
@@ -328,7 +330,8 @@ struct http *http_curl(struct loop *loop, const struct http_options *o)
     h->timer = timer_new(loop, on_curl_timer, h);
     h->kick = timer_new(loop, on_kick, h);
     h->multi = curl_multi_init();
-    assert(h->multi != NULL);
+    if (h->multi == NULL)
+        out_of_memory("libcurl");
     curl_multi_setopt(h->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
     curl_multi_setopt(h->multi, CURLMOPT_SOCKETDATA, h);
     curl_multi_setopt(h->multi, CURLMOPT_TIMERFUNCTION, want_timer);

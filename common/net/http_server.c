@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/base/limits.h"
+#include "common/base/oom.h"
 #include "common/net/loop_internal.h"
 
 #define IDLE_SECONDS 120 /* a connection without traffic is closed */
@@ -78,6 +79,8 @@ static void on_request(struct evhttp_request *request, void *arg)
         .body = len > 0 ? (const char *)evbuffer_pullup(in, -1) : "",
         .body_len = len,
     };
+    if (r.body == NULL)
+        out_of_memory("an HTTP request's body");
     s->cb(s->arg, x, &r);
 }
 
@@ -102,7 +105,7 @@ struct http_server *http_server_new(struct loop *loop, const char *address, int 
     TAILQ_INIT(&s->open);
     s->evhttp = evhttp_new(loop_base(loop));
     if (s->evhttp == NULL)
-        abort(); /* out of memory */
+        out_of_memory("an HTTP server");
     loop->objects++;
     ev_uint32_t allowed = 0;
     for (size_t i = 0; i < ARRAY_LEN(methods); i++)
@@ -157,7 +160,8 @@ static void add_header(struct evkeyvalq *out, const char *line)
     const char *value = colon + 1;
     while (*value == ' ')
         value++;
-    evhttp_add_header(out, name, value);
+    if (evhttp_add_header(out, name, value) != 0)
+        out_of_memory("an HTTP answer's header");
 }
 
 void http_exchange_answer(struct http_exchange *x, int status, const char *const *headers, const void *body, size_t len)
@@ -167,7 +171,7 @@ void http_exchange_answer(struct http_exchange *x, int status, const char *const
         add_header(evhttp_request_get_output_headers(request), *line);
     struct evbuffer *out = evbuffer_new();
     if (out == NULL || (len > 0 && evbuffer_add(out, body, len) != 0))
-        abort(); /* out of memory */
+        out_of_memory("an HTTP answer");
     exchange_free(x);
     evhttp_send_reply(request, status, NULL, out); /* frees the request, also when its client has gone */
     evbuffer_free(out);

@@ -186,6 +186,7 @@ static void on_libevent_log(int severity, const char *text)
 
 struct loop *loop_new(void)
 {
+    event_set_mem_functions(xmalloc, xrealloc, free); /* without memory for a connection's name, libevent 2.1 would follow a null pointer */
     event_set_log_callback(on_libevent_log);
     signal(SIGPIPE, SIG_IGN);
     struct event_config *config = made(event_config_new(), "event_config_new");

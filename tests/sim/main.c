@@ -112,11 +112,11 @@ static void show_totals(struct totals *t, int64_t took_ms)
     printf("; %" PRId64 " requests, %" PRId64 " loads, %" PRId64 " statements, %" PRId64 " rows in targets, %" PRId64 " commits\n", t->sum.requests, t->sum.loads, t->sum.statements,
            t->sum.rows, t->sum.commits);
     for (int i = 0; i < DEED_COUNT; i++)
-        printf("%s%" PRId64 " %s", i ? ", " : "", t->sum.deeds[i], deed_name(i));
+        printf("%s%" PRId64 " %s", i ? ", " : "", t->sum.deeds[i], deed_name((enum deed)i));
     printf("\n%" PRId64 " faults of BigQuery struck:", t->sum.faults);
     for (int i = 0; i < BQMODEL_CHAOS_KINDS; i++)
         if (t->sum.chaos[i] > 0)
-            printf(" %s %" PRId64, bqmodel_chaos_name(i), t->sum.chaos[i]);
+            printf(" %s %" PRId64, bqmodel_chaos_name((enum bqmodel_chaos_kind)i), t->sum.chaos[i]);
     printf("\nlongest wait after the calm: %.0f s (seed %" PRIu64 ")\n%d violations\n", (double)t->longest_ms / 1000, t->longest_seed, t->violations);
 }
 

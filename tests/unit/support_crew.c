@@ -29,7 +29,8 @@ static void answer(struct hand *h)
         buf_xprintf(&line, "{\"item\":%" PRId64 ",\"rows\":[", item);
         for (int n = 0; n < crew_play.rows; n++) {
             buf_xprintf(&line, "%s{\"k\":\"k%" PRId64, n ? "," : "", crew_play.one_key ? 0 : item);
-            buf_xprintf(&line, n ? ".%d" : "", n);
+            if (n > 0)
+                buf_xprintf(&line, ".%d", n);
             buf_xprintf(&line, "\",\"v\":%" PRId64 "}", v);
         }
         buf_xputs(&line, "],\"done\":true}\n");
