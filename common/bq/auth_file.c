@@ -30,7 +30,7 @@ struct source *source_read(const struct auth_world *w, const char *path, const c
     doc *d = doc_parse(text, len, path, NULL); /* its error would quote the text */
     struct source *source = NULL;
     if (doc_type(d) != DOC_OBJECT)
-        error_set(err, ERR_FATAL, 0, "%s (%s): no JSON object; credentials are a file that gcloud or the Cloud console made", path, named_by);
+        error_set(err, ERR_FATAL, 0, "the credentials that %s: %s: no JSON object; credentials are a file that gcloud or the Cloud console made", named_by, path);
     else
         source = source_from_doc(w, d, path, SCOPE_BIGQUERY, IMPERSONATION_DEPTH, err);
     error_reason(err, "credentials");

@@ -75,6 +75,14 @@ static bool is_our_trust(CURLcode code)
            code == CURLE_SSL_ISSUER_ERROR || code == CURLE_SSL_PINNEDPUBKEYNOTMATCH;
 }
 
+/* libcurl names where it was going, "Failed to connect to HOST port N ...": with a proxy that is not where the request is for. */
+static bool went_elsewhere(const struct http_call *c)
+{
+    const char *port = strrchr(c->where, ':'), *host = c->where + (c->where[0] == '['); /* libcurl leaves out the brackets of an address */
+    AUTO(free_ptr) char *ours = xasprintf("%.*s port %s", (int)(port - host) - (host > c->where), host, port + 1);
+    return strstr(c->curl_text, " port ") != NULL && strstr(c->curl_text, ours) == NULL;
+}
+
 static void explain(struct http_call *c, CURLcode code)
 {
     long os_errno = 0;
@@ -84,9 +92,13 @@ static void explain(struct http_call *c, CURLcode code)
         explain_refusal(c);
     else if (code == CURLE_OPERATION_TIMEDOUT && c->phase == PHASE_CONNECT)
         timed_out(c, "could not connect within", c->request.connect_ms);
+    else if (code == CURLE_COULDNT_CONNECT && went_elsewhere(c))
+        failure_set(&c->err, FROM_REQUEST, 0, "connection", "%s: could not connect by the proxy (--proxy, HTTPS_PROXY): %s", c->where, c->curl_text);
     else if (code == CURLE_COULDNT_CONNECT)
         failure_set(&c->err, FROM_REQUEST, 0, "connection", "%s: could not connect: %s", c->where, os_errno ? strerror((int)os_errno) : text);
-    else if (code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_RESOLVE_PROXY)
+    else if (code == CURLE_COULDNT_RESOLVE_PROXY)
+        failure_set(&c->err, FROM_REQUEST, 0, "name", "%s: the name of the proxy (--proxy, HTTPS_PROXY) cannot be resolved", c->where);
+    else if (code == CURLE_COULDNT_RESOLVE_HOST)
         failure_set(&c->err, FROM_REQUEST, 0, "name", "%s: the name cannot be resolved", c->where);
     else if (is_our_trust(code))
         failure_set(&c->err, FROM_REQUEST, 0, "certificate", "%s: its certificate is not accepted: %s", c->where, text);

@@ -22,6 +22,23 @@ static void a_refused_connection_names_host_port_and_reason(void **state)
     w->raw = raw_new(w->loop, world_on_request, w);
 }
 
+static void a_proxy_that_is_not_there_is_blamed_rather_than_the_host(void **state)
+{
+    static const struct { const char *proxy, *says; } bad[] = {
+        {"http://127.0.0.1:1", "could not connect by the proxy (--proxy, HTTPS_PROXY): Failed to connect to 127.0.0.1 port 1 "},
+        {"no-such-proxy.invalid:81", "the name of the proxy (--proxy, HTTPS_PROXY) cannot be resolved"},
+    };
+    struct raw_world *w = *state;
+    struct http *own = w->http;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        w->http = http_curl(w->loop, &(struct http_options){.proxy = bad[i].proxy});
+        struct reply r = world_ask(w, (struct http_request){0});
+        assert_no_answer(w, &r, bad[i].says, false);
+        http_free(w->http);
+    }
+    w->http = own;
+}
+
 static void a_name_that_does_not_exist_is_retryable_and_named(void **state)
 {
     struct raw_world *w = *state;
@@ -310,6 +327,7 @@ int main(void)
 #define CASE(f) cmocka_unit_test_setup_teardown(f, world_set_up, world_tear_down)
     const struct CMUnitTest tests[] = {
         CASE(a_refused_connection_names_host_port_and_reason),
+        CASE(a_proxy_that_is_not_there_is_blamed_rather_than_the_host),
         CASE(a_name_that_does_not_exist_is_retryable_and_named),
         CASE(connections_are_kept_and_reused),
         CASE(a_kept_connection_that_the_server_closes_is_replaced),
