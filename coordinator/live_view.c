@@ -5,6 +5,8 @@
 static const char *phase_of(const struct live *l)
 {
     const struct fold *f = track_fold(l->track);
+    if (l->final != NULL && l->final_code == EXIT_HELD) /* in one process it is cancelled then, to be rid of its staging */
+        return run_phase_name(RUN_HELD);
     if (f->paused && f->phase < RUN_HELD)
         return "paused";
     if (f->phase != RUN_ENDED)
