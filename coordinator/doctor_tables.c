@@ -189,6 +189,8 @@ enum verdict doctor_permits(struct doctor *d)
 {
     if (none(d))
         return CHECK_SKIPPED;
+    if (d->spec->write.via == VIA_WORKER_TABLES)
+        return doctor_say(d, CHECK_SKIPPED, "with via: worker-tables none are needed: no statement changes a table that another one writes");
     if (d->spec->write.permits == 0)
         return doctor_say(d, CHECK_SKIPPED, "the spec takes none (write.permits: 0)");
     if (d->env->settings->brokers == NULL && d->spec->write.permits < 0)
