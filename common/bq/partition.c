@@ -125,6 +125,8 @@ void partition_bounds(const struct partition *p, int64_t value, int64_t *lo, int
     *hi = (last + 1) * per_day - 1;
 }
 
+static const size_t id_digits[] = {0, 10, 8, 6, 4, 0};
+
 static int no_partition(const struct partition *p, const char *text, struct error *err)
 {
     static const char *const examples[] = {"", "2026013107", "20260131 (or 2026-01-31)", "202601 (or 2026-01)", "2026", ""};
@@ -149,7 +151,6 @@ static int parse_number(const struct partition *p, const char *text, char id[PAR
 
 int partition_parse(const struct partition *p, const char *text, char id[PARTITION_ID_SIZE], bool *is_null, int64_t *lo, int64_t *hi, struct error *err)
 {
-    static const size_t digits[] = {0, 10, 8, 6, 4, 0};
     *is_null = strcmp(text, PARTITION_NULL) == 0;
     *lo = INT64_MIN;
     *hi = INT64_MAX;
@@ -160,14 +161,14 @@ int partition_parse(const struct partition *p, const char *text, char id[PARTITI
         return parse_number(p, text, id, lo, hi, err);
     size_t n = 0;
     for (const char *c = text; *c; c++) {
-        if (isdigit((unsigned char)*c) && n < digits[p->unit])
+        if (isdigit((unsigned char)*c) && n < id_digits[p->unit])
             id[n++] = *c;
         else if (isdigit((unsigned char)*c) || strchr("-T ", *c) == NULL)
             return no_partition(p, text, err);
     }
     id[n] = '\0';
     int y = 0, m = 1, d = 1, h = 0;
-    if (n != digits[p->unit] || sscanf(id, "%4d%2d%2d%2d", &y, &m, &d, &h) < 1 || y < 1 || m < 1 || m > 12 || d < 1 || d > 31 || h > 23)
+    if (n != id_digits[p->unit] || sscanf(id, "%4d%2d%2d%2d", &y, &m, &d, &h) < 1 || y < 1 || m < 1 || m > 12 || d < 1 || d > 31 || h > 23)
         return no_partition(p, text, err);
     int64_t day = day_number(y, m, d);
     partition_bounds(p, p->type == FIELD_DATE ? day : day * US_PER_DAY + h * US_PER_HOUR, lo, hi);
@@ -176,7 +177,8 @@ int partition_parse(const struct partition *p, const char *text, char id[PARTITI
     return m2 == m && d2 == d ? 0 : no_partition(p, text, err);
 }
 
-/* Names are quoted, so they cannot break out; numbers are our own. */
+/* Names are quoted, so they cannot break out; numbers are our own. BigQuery's %Y has no more digits than the year, and 0001-01-01 is a date that people write for
+ * none; so the id is filled up to its length. */
 void partition_sql(const struct partition *p, const char *alias, struct buf *out)
 {
     static const char *const formats[] = {"", "%Y%m%d%H", "%Y%m%d", "%Y%m", "%Y", ""};
@@ -188,6 +190,6 @@ void partition_sql(const struct partition *p, const char *alias, struct buf *out
         buf_xprintf(out, "IFNULL(IF(%s < %" PRId64 " OR %s >= %" PRId64 ", '" PARTITION_OUTSIDE "', CAST(%s - MOD(%s - (%" PRId64 "), %" PRId64 ") AS STRING)), '" PARTITION_NULL "')",
                     c, p->start, c, p->end, c, c, p->start, p->interval);
     else
-        buf_xprintf(out, "IFNULL(FORMAT_%s('%s', %s), '" PARTITION_NULL "')", field_type_name(p->type), formats[p->unit], c);
+        buf_xprintf(out, "IFNULL(LPAD(FORMAT_%s('%s', %s), %zu, '0'), '" PARTITION_NULL "')", field_type_name(p->type), formats[p->unit], c, id_digits[p->unit]);
     buf_free(&column);
 }

@@ -221,11 +221,7 @@ int sql_dedupe(const struct sql_dedupe *d, struct buf *sql, doc **params, struct
         sql_put_text(&t, " AND ");
         put_scope(&t, scope, "bqfleet_t", "rewritten");
     }
-    sql_put_text(&t, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT (");
-    sql_put_columns(&t, "");
-    sql_put_text(&t, ")\n  VALUES (");
-    sql_put_columns(&t, "bqfleet_s.");
-    sql_put_text(&t, ")");
+    sql_put_text(&t, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT ROW"); /* all columns or none: one that came since the look would lose its values */
     *params = bq_params();
     if (d->partition)
         scope_params(*params, d->partition, scope, "rewritten");

@@ -124,8 +124,7 @@ static bool merge(struct parser *in)
           is(in, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n")))
         return false;
     return is(in, ") AS bqfleet_s\nON FALSE\nWHEN NOT MATCHED BY SOURCE") &&
-           (!parts || (is(in, " AND ") && scope(in, "bqfleet_t", "rewritten", &d->rewritten))) && is(in, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT (") &&
-           parse_columns(in, "") && is(in, ")\n  VALUES (") && parse_columns(in, "bqfleet_s.") && is(in, ")");
+           (!parts || (is(in, " AND ") && scope(in, "bqfleet_t", "rewritten", &d->rewritten))) && is(in, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT ROW");
 }
 
 bool dedupe_stmt_parse(struct parser *in)
@@ -382,6 +381,8 @@ int run_dedupe(struct run *r, struct effects *e)
     struct scoped compared = {.s = &d->compared}, rewritten = {.s = &d->rewritten};
     struct entry *best = NULL;
     AUTO(free_ptr) bool *kept = xcalloc(r->target->count + 1, sizeof(*kept));
+    if (r->s->columns.count != r->target->schema->count)
+        return run_fail(r, "invalidQuery", "Inserted row has wrong column count; Has %zu, expected %zu at [1:1]", r->s->columns.count, r->target->schema->count);
     int rc = map(r) || open_scope(r, &d->rewritten, "rewritten", &rewritten) || open_scope(r, &d->compared, "compared", &compared) ||
              choose(r, d->own ? &compared : &rewritten, &best, kept) || (r->s->fence.present && run_fence(r)) ? -1 : 0;
     for (size_t i = 0; i < r->target->count && rc == 0; i++) {

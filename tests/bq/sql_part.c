@@ -37,12 +37,13 @@ static bool time_of(struct parser *in, const char *alias, struct mpart *p)
 {
     static const enum field_type types[] = {FIELD_DATE, FIELD_TIMESTAMP, FIELD_DATETIME};
     static const char *const formats[] = {"%Y%m%d%H", "%Y%m%d", "%Y%m", "%Y"};
+    static const int lengths[] = {10, 8, 6, 4};
     for (size_t t = 0; t < ARRAY_LEN(types); t++)
         for (size_t f = 0; f < ARRAY_LEN(formats); f++)
-            if (is_fmt(in, "IFNULL(FORMAT_%s('%s', ", field_type_name(types[t]), formats[f])) {
+            if (is_fmt(in, "IFNULL(LPAD(FORMAT_%s('%s', ", field_type_name(types[t]), formats[f])) {
                 p->type = types[t];
                 snprintf(p->format, sizeof(p->format), "%s", formats[f]);
-                return column(in, alias, p) && is(in, "), '__NULL__')");
+                return column(in, alias, p) && is_fmt(in, "), %d, '0'), '__NULL__')", lengths[f]);
             }
     return false;
 }

@@ -77,7 +77,7 @@ static inline bool column_list(struct parser *in, const char *prefix, struct nam
     return out->count > 0;
 }
 
-/* "IFNULL(FORMAT_DATE('%Y%m', ALIAS.`d`), '__NULL__')", or that of integer ranges. Captured the first time, wanted again afterwards. */
+/* "IFNULL(LPAD(FORMAT_DATE('%Y%m', ALIAS.`d`), 6, '0'), '__NULL__')", or that of integer ranges. Captured the first time, wanted again afterwards. */
 bool part_id(struct parser *in, const char *alias);
 /* sql_parse.c: a term of an order; the fence; typed NULLs for all columns; the columns. */
 bool parse_term(struct parser *);

@@ -78,4 +78,4 @@ def test_plan_says_so(embedded):
     done = embedded.bqfleet("plan", spec)
     assert done.code == 0, done
     assert "by day: only the partitions of the run's own rows are replaced, each as a whole" in done.out
-    assert "SELECT DISTINCT IFNULL(FORMAT_DATE('%Y%m%d', bqfleet_r.`day`), '__NULL__') AS part" in done.out
+    assert "SELECT DISTINCT IFNULL(LPAD(FORMAT_DATE('%Y%m%d', bqfleet_r.`day`), 8, '0'), '__NULL__') AS part" in done.out
