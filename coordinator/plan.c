@@ -219,6 +219,17 @@ static int take_target(struct plan *p, struct schema *schema, const struct targe
 
 /* --- the steps --------------------------------------------------------------------------------------------------------------------------------------- */
 
+/* What a view names: bases in the target's dataset, the workers' tables in that of staging. */
+static int check_stays(struct plan *p, const doc *dataset, const char *key, struct error *err)
+{
+    bool home = strcmp(key, "table") == 0;
+    if (p->record->via != VIA_WORKER_TABLES || doc_int(dataset, "defaultTableExpirationMs", 0) <= 0)
+        return 0;
+    error_set(err, ERR_USAGE, 0, "new tables in dataset %s go away by themselves (its default_table_expiration), and with write.via: worker-tables what readers see "
+              "is in tables that are made there; take one without", home ? p->record->target.dataset : p->record->staging_dataset);
+    return spec_at(place_of(p->o.spec, key), home ? "write.table" : "write.staging", err);
+}
+
 static void on_staging(void *arg, const struct bq_answer *a)
 {
     struct plan *p = arg;
@@ -246,24 +257,40 @@ static void on_staging(void *arg, const struct bq_answer *a)
         finish(p, &err);
         return;
     }
-    if (r->via == VIA_WORKER_TABLES && doc_int(a->doc, "defaultTableExpirationMs", 0) > 0) {
-        error_set(&err, ERR_USAGE, 0, "tables in dataset %s go away by themselves (its default_table_expiration), and with write.via: worker-tables readers see "
-                  "the workers' own tables; stage in a dataset without", r->staging_dataset);
-        spec_at(at, "write.staging", &err);
+    finish(p, check_stays(p, a->doc, "staging", &err) != 0 ? &err : NULL);
+}
+
+static void get_staging(struct plan *p)
+{
+    p->call = bq_dataset_get(p->o.world->bq, p->record->staging_project, p->record->staging_dataset, on_staging, p);
+}
+
+static void on_home(void *arg, const struct bq_answer *a)
+{
+    struct plan *p = arg;
+    struct error err = ERROR_INIT;
+    p->call = NULL;
+    if (a->err != NULL) {
+        err = *a->err;
+        error_prefix(&err, "the dataset %s", p->record->target.dataset);
         finish(p, &err);
-        return;
+    } else if (check_stays(p, a->doc, "table", &err) != 0) {
+        finish(p, &err);
+    } else {
+        get_staging(p);
     }
-    finish(p, NULL);
 }
 
 static void check_staging(struct plan *p)
 {
     struct record *r = p->record;
-    if (r->via != VIA_WORKER_TABLES && strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0) {
+    bool home = strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0;
+    if (r->via != VIA_WORKER_TABLES && home)
         finish(p, NULL);
-        return;
-    }
-    p->call = bq_dataset_get(p->o.world->bq, r->staging_project, r->staging_dataset, on_staging, p);
+    else if (r->via == VIA_WORKER_TABLES && !home && !p->created)
+        p->call = bq_dataset_get(p->o.world->bq, r->target.project, r->target.dataset, on_home, p);
+    else
+        get_staging(p);
 }
 
 static void on_table(void *arg, struct bq_table *table, const struct error *err);
@@ -350,7 +377,7 @@ static void on_dataset(void *arg, const struct bq_answer *a)
     } else if (a->err != NULL) {
         err = *a->err;
         error_prefix(&err, "the dataset %s", r->target.dataset);
-    } else if (check_location(p, doc_str(a->doc, "location", ""), "the target's dataset", &err) == 0) {
+    } else if (check_location(p, doc_str(a->doc, "location", ""), "the target's dataset", &err) == 0 && check_stays(p, a->doc, "table", &err) == 0) {
         p->created = true;
         if (!p->o.dry && r->via != VIA_WORKER_TABLES) {
             create_table(p);

@@ -45,6 +45,10 @@ static void on_base(void *arg, const struct bq_answer *a)
     } else if (a->doc == NULL) {
         error_set(&err, ERR_USAGE, 0, "it is a view of bqfleet's, and the table behind it is gone");
         tell(v, &err);
+    } else if (doc_int(a->doc, "expirationTime", 0) > 0) {
+        tables_base_ref(v->record, v->record->base, &base);
+        error_set(&err, ERR_USAGE, 0, "it is a view, and the table behind it, %s, is to expire, with all that the view shows: take its expiration away", base.table);
+        tell(v, &err);
     } else {
         doc_free(v->record->layout);
         v->record->layout = view_layout(a->doc);

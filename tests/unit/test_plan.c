@@ -229,6 +229,27 @@ static void a_staging_dataset_must_be_there_and_where_the_target_is(void **state
     assert_string_equal(r->staging_dataset, "scratch");
 }
 
+#define SHOWN HEAD "write: {table: d.t, keys: [id], via: worker-tables, staging: scratch, create: {fields: {id: STRING REQUIRED}}}\n"
+#define VIEW "{\"type\":\"VIEW\",\"etag\":\"e\",\"labels\":{\"bqfleet_base\":\"f1\",\"bqfleet_state\":\"free\"}}"
+#define BASE_GET "GET", "/projects/p/datasets/d/tables/t_bqfleet_f1", NULL
+#define FLEETING "{\"location\":\"EU\",\"defaultTableExpirationMs\":\"3600000\"}"
+#define LASTING "{\"location\":\"EU\"}"
+
+static void what_a_view_is_to_show_must_not_expire(void **state)
+{
+    (void)state;
+    const struct line view = {TABLE_GET, 200, VIEW, NULL}, base = {BASE_GET, 200, TABLE("TABLE", ""), NULL};
+    refused(PLAN(SHOWN, true, {TABLE_GET, NOT_FOUND}, {DATASET_GET, 200, FLEETING, NULL}), ERR_USAGE,
+            ":4:16: write.table: new tables in dataset d go away by themselves");
+    refused(PLAN(SHOWN, true, view, base, base, {DATASET_GET, 200, FLEETING, NULL}), ERR_USAGE, ":4:16: write.table: new tables in dataset d go away by themselves");
+    refused(PLAN(SHOWN, true, view, base, base, {DATASET_GET, 200, LASTING, NULL}, {STAGING_GET, 200, FLEETING, NULL}), ERR_USAGE,
+            ":4:62: write.staging: new tables in dataset scratch go away by themselves");
+    refused(PLAN(SHOWN, true, view, {BASE_GET, 200, TABLE("TABLE", "\"expirationTime\":\"1800000000000\","), NULL}), ERR_USAGE,
+            "the target d.t: it is a view, and the table behind it, t_bqfleet_f1, is to expire");
+    AUTO(record_free_auto) struct record *r = planned(PLAN(SHOWN, true, view, base, base, {DATASET_GET, 200, LASTING, NULL}, {STAGING_GET, 200, LASTING, NULL}));
+    assert_string_equal(r->base, "f1");
+}
+
 static void without_a_target_nothing_is_asked(void **state)
 {
     (void)state;
@@ -314,6 +335,7 @@ int main(void)
         cmocka_unit_test(partitions_to_be_replaced_are_in_the_record),
         cmocka_unit_test(partitions_that_cannot_be_replaced_are_refused),
         cmocka_unit_test(a_staging_dataset_must_be_there_and_where_the_target_is),
+        cmocka_unit_test(what_a_view_is_to_show_must_not_expire),
         cmocka_unit_test(without_a_target_nothing_is_asked),
         cmocka_unit_test(the_statement_shown_reads_no_shard_in_its_dry_form),
         cmocka_unit_test(topics_are_judged_by_what_a_run_needs),
