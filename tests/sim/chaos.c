@@ -72,7 +72,7 @@ static void pause_now(struct proc *p)
 
 static void cut_now(struct proc *p)
 {
-    static const unsigned ways[] = {CUT_BUS, CUT_BUS_IN, CUT_BUS_OUT, CUT_HTTP, CUT_HTTP_IN, CUT_HTTP_OUT, CUT_BUS | CUT_HTTP};
+    static const unsigned ways[] = {CUT_BUS, CUT_BUS_IN, CUT_BUS_OUT, CUT_HTTP, CUT_HTTP_IN, CUT_HTTP_OUT, CUT_BUS | CUT_HTTP, CUT_LOG, CUT_LOG};
     unsigned way = ways[sim_below(p->sim, ARRAY_LEN(ways))];
     int64_t ms = (int64_t)(100 * pow(1200, rnd_real(&p->sim->dice))); /* to two minutes */
     sim_did(p->sim, DEED_CUT, p->name, "is cut off (%u) for %" PRId64 " ms", way, ms);
@@ -144,8 +144,32 @@ static void trouble_service(struct sim *s)
         {.kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 12}};
     struct bqmodel_fault f = kinds[sim_below(s, ARRAY_LEN(kinds))];
     f.match = jobs[sim_below(s, ARRAY_LEN(jobs))];
+    s->hard |= f.times >= 10;
     sim_did(s, DEED_SERVICE, "service", "fault %d for %s, %d times, %" PRId64 " ms", f.kind, f.match, f.times, f.ms);
     bqmodel_fault(s->model, &f);
+}
+
+/* Somebody's clean-up, or its time is over. The run may then only be whole, or end loudly. */
+static void drop_staging(struct sim *s)
+{
+    static const char staging[] = "local.ds.bqf_";
+    AUTO(doc_free_auto) doc *all = bqmodel_tables(s->model);
+    const char *found = NULL;
+    int64_t count = 0;
+    for (size_t i = 0; i < doc_len(all); i++) {
+        const char *name = doc_str(doc_at(all, i), NULL, "");
+        if (strncmp(name, staging, sizeof(staging) - 1) == 0 && sim_below(s, ++count) == 0)
+            found = name;
+    }
+    if (found == NULL)
+        return;
+    check_bereft(s->check, found + sizeof(staging) - 1);
+    bool expires = sim_chance(s, .5);
+    sim_did(s, DEED_DROP, "service", "%s %s", found, expires ? "has expired" : "is dropped");
+    if (expires)
+        bqmodel_expire(s->model, found);
+    else
+        bqmodel_drop_table(s->model, found);
 }
 
 /* --- the step --------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -154,7 +178,7 @@ static void one_step(struct sim *s)
 {
     const struct plan *p = &s->plan;
     double revivals = p->kills * .7, brokers = (p->cuts + p->expels) * .03;
-    double weights[] = {p->kills, p->pauses, p->cuts, p->expels, p->skews, p->service, p->steers, revivals, brokers};
+    double weights[] = {p->kills, p->pauses, p->cuts, p->expels, p->skews, p->service, p->steers, revivals, brokers, p->drops, p->replaces};
     double all = 0, at;
     for (size_t i = 0; i < ARRAY_LEN(weights); i++)
         all += weights[i];
@@ -173,7 +197,9 @@ static void one_step(struct sim *s)
     case 5: trouble_service(s); break;
     case 6: hand_steers(s); break;
     case 7: revive(s); break;
-    default: break_broker(s);
+    case 8: break_broker(s); break;
+    case 9: drop_staging(s); break;
+    default: hand_replaces(s);
     }
     widen(s);
     timer_set(step_timer, (int64_t)(-log(1 - rnd_real(&s->dice)) / all * (double)US_PER_S));

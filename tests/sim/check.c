@@ -25,6 +25,17 @@ struct ledger *check_run_at(struct check *c, int32_t index)
     return l;
 }
 
+void check_bereft(struct check *c, const char *table)
+{
+    for (struct ledger *l = c->ledgers; l; l = l->next) {
+        AUTO(free_ptr) char *run = xstrdup(l->record->run);
+        size_t len = strlen(run);
+        for (char *at = run; *at; at++)
+            *at = *at == '-' ? '_' : *at;
+        l->bereft |= strncmp(table, run, len) == 0 && table[len] == '_';
+    }
+}
+
 /* --- messages ------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void take_record(struct check *c, const void *value, size_t len)

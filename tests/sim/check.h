@@ -18,8 +18,9 @@
  *   6  a worker holds no more rows than its buffer and a stated slack
  *   7  a job's id is used for one purpose
  *   8  BigQuery was asked nothing that it does not know
+ *   9  no run ends as fatal, failed, lost or abandoned over what it must survive
  */
-enum { INV_ROWS = 1, INV_COMMIT, INV_EFFECT, INV_PERMITS, INV_PROGRESS, INV_MEMORY, INV_JOB_ID, INV_SERVICE, INV_CRASH, INV_COUNT };
+enum { INV_ROWS = 1, INV_COMMIT, INV_EFFECT, INV_PERMITS, INV_PROGRESS, INV_MEMORY, INV_JOB_ID, INV_SERVICE, INV_LOUD, INV_CRASH, INV_COUNT };
 
 enum { OWNER_NONE = -1, OWNER_EMPTY = -2, OWNER_FAILED = -3 };
 enum ledger_phase { PHASE_PUBLISHING, PHASE_WORKING, PHASE_HELD, PHASE_ENDED };
@@ -38,6 +39,8 @@ struct ledger {
     enum ledger_phase phase;
     enum log_type ended_by;    /* LOGM_SEAL: complete */
     bool failed_end;           /* a cut of it failed */
+    bool bereft;               /* a staging table of it went */
+    char why[300];             /* what the message says that ended it */
     int64_t *owner, owners;    /* of an item: the load's index, or OWNER_ */
     int64_t *numbers, number_cap; /* of an item: that of its key; -1 */
     int64_t items, done, failed, heard, run_cuts;
@@ -66,6 +69,8 @@ void check_open(struct sim *);
 void check_close(struct sim *);
 void check_observe(struct proc *, struct sleeper *); /* what leaves that process */
 struct ledger *check_run(struct check *, const char *run, size_t len);
+/* A staging table, by its name without bqf_, is no more. */
+void check_bereft(struct check *, const char *table);
 struct ledger *check_run_at(struct check *, int32_t index);
 /* Every run has ended and is settled, and the queue is worked off; else *what says what is not. */
 bool check_settled(const struct check *, char *what, size_t size);

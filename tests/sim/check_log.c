@@ -188,7 +188,8 @@ static void take_seal(struct check *c, struct ledger *l, const struct log_msg *m
 
 void ledger_apply(struct check *c, struct ledger *l, const struct log_msg *m, int64_t offset)
 {
-    bool running = l->phase == PHASE_PUBLISHING || l->phase == PHASE_WORKING;
+    bool running = l->phase == PHASE_PUBLISHING || l->phase == PHASE_WORKING, failed = l->failed_end;
+    enum ledger_phase before = l->phase;
     switch (m->type) {
     case LOGM_SEAL: take_seal(c, l, m); break;
     case LOGM_MANIFEST: take_manifest(l, &m->manifest); break;
@@ -228,6 +229,8 @@ void ledger_apply(struct check *c, struct ledger *l, const struct log_msg *m, in
     }
     if (m->type == LOGM_ALIVE || m->type == LOGM_SEAL)
         l->heard = offset + 1;
+    if (l->phase != before || l->failed_end != failed)
+        snprintf(l->why, sizeof(l->why), "%s", m->text ? m->text : "");
 }
 
 void ledger_free(struct ledger *l)

@@ -79,6 +79,18 @@ static void check_permits(struct sim *s, const struct batch_plan *b, const struc
     }
 }
 
+/* A run that replaces another writes when nothing of that one can come any more. */
+static void check_replaced(struct sim *s, const struct done_cuts *cuts)
+{
+    for (size_t i = 0; i < cuts->count; i++)
+        for (size_t k = 0; k < cuts->count; k++) {
+            const struct done_cut *older = &cuts->v[i], *newer = &cuts->v[k];
+            if (strcmp(newer->l->record->replaces, older->l->record->run) == 0 && newer->started_ms < older->ended_ms)
+                sim_violated(s, INV_EFFECT, "%s writes into %s from %" PRId64 " on, and %s, which it replaces, until %" PRId64, newer->l->record->run,
+                             newer->l->batch->target, newer->started_ms, older->l->record->run, older->ended_ms);
+        }
+}
+
 /* --- what the rows must be --------------------------------------------------------------------------------------------------------------------------- */
 
 struct want { char key[128]; int32_t run; int64_t item, row, order; int age; bool found; UT_hash_handle hh; };
@@ -265,6 +277,7 @@ static void check_target(struct sim *s, const struct batch_plan *b)
     struct want *table = NULL, *w, *tmp;
     gather(s, b, &cuts);
     check_permits(s, b, &cuts);
+    check_replaced(s, &cuts);
     for (size_t i = 0; i < cuts.count && b->mode == WRITE_MERGE; i++)
         write_cut(s, b, &cuts.v[i], &table);
     AUTO(doc_free_auto) doc *rows = bqmodel_rows(s->model, b->target);
@@ -300,9 +313,31 @@ static void check_run_end(struct sim *s, const struct ledger *l)
         sim_violated(s, INV_ROWS, "%s ends with %" PRId64 ", and `batches` says %" PRId64, l->record->run, code, l->told_exit);
 }
 
+static bool is_bereft(struct sim *s, const struct ledger *l)
+{
+    for (; l != NULL; l = l->record->adopts[0] ? check_run(s->check, l->record->adopts, strlen(l->record->adopts)) : NULL)
+        if (l->bereft)
+            return true;
+    return false;
+}
+
+/* Of all that goes wrong here only little may end a run. */
+static void check_loud(struct sim *s, const struct ledger *l)
+{
+    bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
+    if (l->withdrawn || is_bereft(s, l))
+        return;
+    bool exhausted = l->failed_end && s->hard && strstr(l->why, "Backend error") != NULL;
+    if ((l->failed_end && !exhausted) || l->ended_by == LOGM_LOST || (l->ended_by == LOGM_FATAL && !stopped))
+        sim_violated(s, INV_LOUD, "%s ends as %s, for which there is no reason: %s", l->record->run, l->failed_end ? "failed" : log_type_name(l->ended_by), l->why);
+    if (l->ended_by == LOGM_ABANDON && s->plan.quiet)
+        sim_violated(s, INV_LOUD, "%s is abandoned, and nobody was silent", l->record->run);
+}
+
 void check_end(struct sim *s)
 {
     for (struct ledger *l = s->check->ledgers; l; l = l->next) {
+        check_loud(s, l);
         check_run_end(s, l);
         s->report->runs++;
         s->report->ends[l->withdrawn ? 0 : l->failed_end ? 15 : l->ended_by]++;

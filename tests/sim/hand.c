@@ -88,6 +88,20 @@ void hand_steers(struct sim *s)
         say(s, l, (struct log_msg){.type = LOGM_PARALLEL, .parallel = what == 14 ? LIMIT_ITEMS : 1 + sim_below(s, 20)});
 }
 
+/* Best while its last statement is at work: the other one is to wait for it. */
+void hand_replaces(struct sim *s)
+{
+    struct ledger *found = NULL;
+    int64_t count = 0;
+    for (struct ledger *l = s->check->ledgers; l; l = l->next) {
+        bool writes = !l->withdrawn && !l->end_told && l->cut_count > 0 && l->cuts[l->cut_count - 1].state == LCUT_OPEN;
+        if (writes && !has_heir(s, l) && sim_below(s, ++count) == 0)
+            found = l;
+    }
+    if (found != NULL)
+        proc_submit(s, found->batch, NULL, true);
+}
+
 void hand_decides(struct sim *s)
 {
     for (struct ledger *l = s->check->ledgers; l; l = l->next) {

@@ -7,6 +7,7 @@
 void hand_open(struct sim *);
 void hand_close(struct sim *);
 void hand_steers(struct sim *);           /* by chance */
+void hand_replaces(struct sim *);         /* a run that is being written */
 void hand_decides(struct sim *);          /* what waits for a decision gets it */
 const char *hand_says(struct sim *);      /* what coordinators wait for */
 

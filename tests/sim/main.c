@@ -153,6 +153,9 @@ static void write_junit(const struct totals *t, const char *path)
 
 /* --- one seed after the other ------------------------------------------------------------------------------------------------------------------------------ */
 
+/* Built with counters of lines and branches (tests/sim/coverage), it has this. */
+extern void __gcov_dump(void) __attribute__((weak));
+
 static void begin(struct place *p, uint64_t seed)
 {
     memset(p->report, 0, sizeof(*p->report));
@@ -163,6 +166,8 @@ static void begin(struct place *p, uint64_t seed)
         return;
     setrlimit(RLIMIT_CPU, &(struct rlimit){SEED_CPU_S, SEED_CPU_S});
     sim_run(seed, p->report);
+    if (__gcov_dump)
+        __gcov_dump();
     _Exit(0);
 }
 

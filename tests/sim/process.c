@@ -42,7 +42,7 @@ static void come(struct sim *s, struct proc *p, enum proc_kind kind, int slot, c
     struct loop *loop = sleeper_loop(p->sleeper);
     struct bq *bq = bq_new(&(struct bq_options){.loop = loop, .http = sleeper_http(p->sleeper), .auth = s->auth, .rnd = &p->rnd, .base_url = "http://model",
                                                 .project = "local"});
-    p->permits = permits_set_new(bq, &p->rnd, p->name, 0);
+    p->permits = permits_set_new(bq, &p->rnd, p->name, s->plan.lease_ms);
     p->world = (struct world){.loop = loop, .rnd = &p->rnd, .bus = sleeper_bus(p->sleeper), .bq = bq, .permits = p->permits, .metrics = &p->metrics,
                               .prefix = SIM_PREFIX};
     trace(p->name, "starts");

@@ -60,6 +60,8 @@ struct plan {
     /* the service */
     int64_t latency_ms, pending_ms, load_ms, dml_ms;
     bool limits, endless;
+    int64_t lease_ms;              /* of permits; 0: the product's own */
+    double drops, replaces;        /* of each a second: staging tables that go; runs that are replaced while they are written */
 };
 void plan_draw(struct plan *, uint64_t seed);
 void plan_text(const struct plan *, struct buf *out);
@@ -67,7 +69,7 @@ void plan_text(const struct plan *, struct buf *out);
 /* --- what is told at the end ----------------------------------------------------------------------------------------------------------------------- */
 
 enum deed { DEED_KILL, DEED_RESTART, DEED_PAUSE, DEED_CUT, DEED_EXPEL, DEED_SKEW, DEED_BROKER, DEED_WIDEN, DEED_SERVICE, DEED_STEER, DEED_SUBMIT, DEED_REDRIVE,
-            DEED_CRASH, DEED_BAD, DEED_COUNT };
+            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_COUNT };
 const char *deed_name(enum deed);
 
 struct report {
@@ -167,6 +169,7 @@ struct sim {
     struct check *check;
     int64_t began_us;
     bool calm, broker_away, widened;
+    bool hard;                   /* jobs were drawn to fail more often than they are tried */
     int64_t broker_back_us;
     uint64_t runs_named;
 };

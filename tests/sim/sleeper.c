@@ -235,6 +235,7 @@ void sleeper_cut(struct sleeper *s, unsigned directions)
         return;
     if ((directions & CUT_BUS_IN) != 0)
         sleeper_bus_deaf(s);
+    sleeper_bus_late(s);
     sleeper_group_cut(s);
     run_happened(s);
     sleeper_bus_post(s);

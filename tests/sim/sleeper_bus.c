@@ -158,6 +158,13 @@ static void begin(struct watcher *w)
     assert(w->inner);
 }
 
+/* Its partition does not answer, and the others do. */
+static bool comes_late(const struct watcher *w)
+{
+    size_t len = strlen(w->topic), n = strlen("results");
+    return (of(w->base.bus)->cut & CUT_LOG) != 0 && len >= n && strcmp(w->topic + len - n, "results") == 0;
+}
+
 static struct bus_follow *follow(struct bus *b, const char *topic, int32_t partition, int64_t from, const struct bus_follow_events *events, void *arg,
                                  struct error *err)
 {
@@ -165,7 +172,7 @@ static struct bus_follow *follow(struct bus *b, const char *topic, int32_t parti
     (void)err;
     *w = (struct watcher){.base = {b}, .topic = xstrdup(topic), .partition = partition, .next = from, .events = *events, .arg = arg};
     LIST_INSERT_HEAD(&of(b)->watchers, w, link);
-    if ((of(b)->cut & CUT_BUS) == 0)
+    if ((of(b)->cut & CUT_BUS) == 0 && !comes_late(w))
         begin(w);
     return &w->base;
 }
@@ -190,6 +197,17 @@ void sleeper_bus_deaf(struct sleeper *s)
     }
 }
 
+void sleeper_bus_late(struct sleeper *s)
+{
+    struct watcher *w;
+    LIST_FOREACH(w, &s->watchers, link) {
+        if (w->inner == NULL || !comes_late(w))
+            continue;
+        bus_follow_stop(w->inner);
+        w->inner = NULL;
+    }
+}
+
 void sleeper_bus_stop(struct sleeper *s)
 {
     sleeper_bus_deaf(s);
@@ -202,7 +220,7 @@ void sleeper_bus_follow(struct sleeper *s)
     if ((s->cut & CUT_BUS) != 0)
         return;
     LIST_FOREACH(w, &s->watchers, link)
-        if (w->inner == NULL)
+        if (w->inner == NULL && !comes_late(w))
             begin(w);
     sleeper_group_join(s);
 }

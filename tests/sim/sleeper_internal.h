@@ -53,6 +53,7 @@ void sleeper_happen(struct sleeper *, unsigned way, void (*fn)(void *), void *ar
 void sleeper_bus_init(struct sleeper *);
 void sleeper_bus_stop(struct sleeper *);
 void sleeper_bus_deaf(struct sleeper *);
+void sleeper_bus_late(struct sleeper *); /* CUT_LOG holds from now on */
 void sleeper_bus_follow(struct sleeper *);
 void sleeper_bus_post(struct sleeper *);
 void sleeper_bus_kill(struct sleeper *);

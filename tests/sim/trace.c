@@ -33,6 +33,7 @@ const char *invariant_name(int n)
     static const char *const names[INV_COUNT] = {
         [INV_ROWS] = "the target holds what must be there", [INV_COMMIT] = "no commit passes an item that is not done", [INV_EFFECT] = "one effect per cut",
         [INV_PERMITS] = "never more guarded statements than permits", [INV_PROGRESS] = "every run ends within its time", [INV_MEMORY] = "memory stays under its bound",
+        [INV_LOUD] = "no run gives up over what it must survive",
         [INV_JOB_ID] = "a job's id has one purpose", [INV_SERVICE] = "BigQuery is asked only what it knows", [INV_CRASH] = "the product's own assertions hold"};
     return n > 0 && n < INV_COUNT ? names[n] : "?";
 }
@@ -56,7 +57,7 @@ const char *deed_name(enum deed d)
     static const char *const names[DEED_COUNT] = {
         [DEED_KILL] = "kills", [DEED_RESTART] = "restarts", [DEED_PAUSE] = "pauses", [DEED_CUT] = "network cuts", [DEED_EXPEL] = "expulsions", [DEED_SKEW] = "clock jumps",
         [DEED_BROKER] = "brokers away", [DEED_WIDEN] = "partitions added", [DEED_SERVICE] = "faults of BigQuery", [DEED_STEER] = "commands", [DEED_SUBMIT] = "submissions",
-        [DEED_REDRIVE] = "redrives", [DEED_CRASH] = "handlers' deaths", [DEED_BAD] = "handlers' bad answers"};
+        [DEED_REDRIVE] = "redrives", [DEED_DROP] = "staging tables gone", [DEED_CRASH] = "handlers' deaths", [DEED_BAD] = "handlers' bad answers"};
     return names[d];
 }
 
