@@ -4,7 +4,7 @@ import pytest
 from support import the_case
 from support.fleet import batch, create_target, expected, jobs_of, make_items, no_shards_left
 
-WRITTEN_AT_ONCE = ("staging merge", "staging append", "staging replace", "staging replace-partitions")
+WRITTEN_AT_ONCE = ("staging merge", "staging append", "staging replace", "staging replace-partitions", "worker-tables merge", "worker-tables append")
 
 
 @pytest.mark.parametrize("strategy", the_case.STRATEGIES)

@@ -1,4 +1,5 @@
 #include "tests/unit/support_crew.h"
+#include "tests/unit/support_tables.h"
 
 #include "common/bq/sql.h"
 
@@ -171,7 +172,12 @@ static void open_all(const struct kase *k, void **state, char (*names)[16])
     r->permits = k->permits;
     if (k->mode != WRITE_MERGE)
         r->key_count = 0;
-    make_permits(k->permits);
+    if (k->via == VIA_WORKER_TABLES) {
+        r->every_ms = 10000;
+        tables_stage(crew.stage, r);
+    } else {
+        make_permits(k->permits);
+    }
     for (int i = 0; i < k->workers; i++) {
         snprintf(names[i], sizeof(names[i]), "w%d", i);
         crew_worker(&crew, &workers[i], names[i]);
@@ -279,6 +285,8 @@ static const struct { const char *name; struct kase k; } ways[] = {
     {"direct merge", {.via = VIA_DIRECT, .mode = WRITE_MERGE, .permits = 1, .workers = 4, .coordinators = 1}},
     {"direct merge, disjoint", {.via = VIA_DIRECT, .mode = WRITE_MERGE, .permits = 2, .workers = 4, .coordinators = 1}},
     {"direct append", {.via = VIA_DIRECT, .mode = WRITE_APPEND, .permits = 2, .workers = 4, .coordinators = 1}},
+    {"worker-tables merge", {.via = VIA_WORKER_TABLES, .mode = WRITE_MERGE, .workers = 4, .coordinators = 1}},
+    {"worker-tables append", {.via = VIA_WORKER_TABLES, .mode = WRITE_APPEND, .workers = 4, .coordinators = 1}},
 };
 
 static void nothing_is_lost_or_refused_and_staging_writes_by_one_statement(void **state)
@@ -288,7 +296,7 @@ static void nothing_is_lost_or_refused_and_staging_writes_by_one_statement(void 
         struct told t = run(ways[i].name, ways[i].k);
         assert_int_equal(t.n.failed + t.n.limited, 0);
         assert_true(t.cuts <= 1);
-        if (ways[i].k.via == VIA_STAGING) {
+        if (ways[i].k.via != VIA_DIRECT) {
             assert_int_equal(t.cuts, 1);
             assert_true(t.took_ms <= (PATH_MS + STEP_MS) * 12 / 10);
         } else if (ways[i].k.permits == 2) { /* one statement of each worker, two at once */
@@ -319,7 +327,7 @@ static void two_coordinators_and_two_hundred_workers_are_no_different(void **sta
         struct told t = run(ways[i].name, two);
         assert_int_equal(t.n.failed + t.n.limited, 0);
         assert_true(t.cuts <= 1);
-        if (i % 4 != 0) /* staging merge; direct merge, disjoint */
+        if (i % 4 != 0 && i != 6) /* staging merge; direct merge, disjoint; worker-tables merge */
             continue;
         t = run(ways[i].name, many);
         assert_int_equal(t.n.limited, 0);
@@ -333,7 +341,7 @@ static void a_foreign_writer_of_the_same_table_loses_nothing_either(void **state
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
         struct kase k = ways[i].k;
         k.foreign = true;
-        if (k.mode != WRITE_REPLACE) /* which would take his row away */
+        if (k.mode != WRITE_REPLACE && k.via != VIA_WORKER_TABLES) /* which would take his row away, or is no table to write to */
             run(ways[i].name, k);
     }
 }
