@@ -230,6 +230,11 @@ static int check_stays(struct plan *p, const doc *dataset, const char *key, stru
     return spec_at(place_of(p->o.spec, key), home ? "write.table" : "write.staging", err);
 }
 
+static bool at_home(const struct record *r)
+{
+    return strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0;
+}
+
 static void on_staging(void *arg, const struct bq_answer *a)
 {
     struct plan *p = arg;
@@ -253,6 +258,13 @@ static void on_staging(void *arg, const struct bq_answer *a)
     if (location[0] != '\0' && r->location[0] != '\0' && strcasecmp(location, r->location) != 0) {
         error_set(&err, ERR_USAGE, 0, "dataset %s is in location %s and the target in %s; staging has to be where the target is",
                   r->staging_dataset, location, r->location);
+        spec_at(at, "write.staging", &err);
+        finish(p, &err);
+        return;
+    }
+    if (doc_str(a->doc, "defaultCollation", "")[0] != '\0' && !at_home(r)) { /* its tables would take keys for one that the target tells apart */
+        error_set(&err, ERR_USAGE, 0, "dataset %s has a default collation (%s), and keys have to be compared as the target's are; stage in the target's dataset, or in one "
+                  "without", r->staging_dataset, doc_str(a->doc, "defaultCollation", ""));
         spec_at(at, "write.staging", &err);
         finish(p, &err);
         return;
@@ -284,7 +296,7 @@ static void on_home(void *arg, const struct bq_answer *a)
 static void check_staging(struct plan *p)
 {
     struct record *r = p->record;
-    bool home = strcmp(r->staging_project, r->target.project) == 0 && strcmp(r->staging_dataset, r->target.dataset) == 0;
+    bool home = at_home(r);
     if (r->via != VIA_WORKER_TABLES && home)
         finish(p, NULL);
     else if (r->via == VIA_WORKER_TABLES && !home && !p->created)

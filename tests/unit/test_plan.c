@@ -225,6 +225,8 @@ static void a_staging_dataset_must_be_there_and_where_the_target_is(void **state
     refused(PLAN(STAGED, false, table, {STAGING_GET, NOT_FOUND}), ERR_USAGE, ":4:42: write.staging: dataset p.scratch does not exist; create it in location EU");
     refused(PLAN(STAGED, false, table, {STAGING_GET, 200, "{\"location\":\"US\"}", NULL}), ERR_USAGE,
             ":4:42: write.staging: dataset scratch is in location US and the target in EU");
+    refused(PLAN(STAGED, false, table, {STAGING_GET, 200, "{\"location\":\"EU\",\"defaultCollation\":\"und:ci\"}", NULL}), ERR_USAGE,
+            ":4:42: write.staging: dataset scratch has a default collation (und:ci)");
     AUTO(record_free_auto) struct record *r = planned(PLAN(STAGED, false, table, {STAGING_GET, 200, "{\"location\":\"EU\"}", NULL}));
     assert_string_equal(r->staging_dataset, "scratch");
 }
