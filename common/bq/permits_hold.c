@@ -241,6 +241,10 @@ bool permits_ask_orphan(struct permits *p, bq_cb *cb)
     memcpy(project, first, (size_t)(slash - first));
     memcpy(location, slash + 1, (size_t)(second - slash - 1));
     AUTO(free_ptr) char *id = xasprintf("%s_t%d", second + 1, p->orphan_try);
+    if (p->orphan_bq != NULL && strcmp(bq_project(p->orphan_bq), project) != 0) { /* another row's job was asked for before */
+        bq_free(p->orphan_bq);
+        p->orphan_bq = NULL;
+    }
     if (p->orphan_bq == NULL)
         p->orphan_bq = bq_new_for(p->o.bq, project);
     p->call = bq_job_get(p->orphan_bq, id, location[0] ? location : NULL, cb, p);

@@ -11,7 +11,7 @@
 
 /*
  *   REST      no wish, nothing held
- *   READ      the rows are asked for              free row: TAKE    closing row: CHECK    none: WAIT    table or row missing: MAKE
+ *   READ      the rows are asked for              free row: TAKE    closing rows: CHECK   none: WAIT    table or row missing: MAKE
  *   CHECK     the job of a closing row is asked for   over: TAKE    at work: WAIT
  *   WAIT      until the rows are read again
  *   MAKE      table or rows are made              then READ
@@ -73,6 +73,7 @@ struct permits {
     bool ahead_named, courteous;  /* courteous: this look was put off for others */
     bool at_work;                 /* BigQuery has the used one's job */
     enum { OPEN, CLOSING, CLOSED } closing; /* asked for; the row is closed: it is nobody's when the used one's job is over */
+    size_t checking;              /* which of the rows is looked at: */
     struct permit_row checked;    /* the closing row whose job is looked at */
     int64_t checked_ms;           /* when that job ended; 0: not known to have */
     int64_t typical_ms;           /* how long wishes wait: those of all processes, as the rows tell it */

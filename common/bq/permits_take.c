@@ -12,6 +12,7 @@ static void hold(struct permits *p)
 }
 
 #define WAITED " (waited " /* in a row's purpose: for people, and for the others who wait */
+#define WAITED_MOST_S 86400 /* that others are believed */
 
 static int64_t waited_ms(const struct permits *p)
 {
@@ -81,7 +82,7 @@ static int see(struct permits *p)
         if (strcmp(s->token, row->token) != 0) {
             const char *waited = strstr(row->purpose, WAITED);
             if (waited != NULL)
-                p->typical_ms = (p->typical_ms * 7 + strtoll(waited + strlen(WAITED), NULL, 10) * 1000) / 8 + 1;
+                p->typical_ms = (p->typical_ms * 7 + i64_min(i64_max(strtoll(waited + strlen(WAITED), NULL, 10), 0), WAITED_MOST_S) * 1000) / 8 + 1;
             s->tries = 0;
         }
         if (strcmp(s->token, row->token) == 0 && s->expires_us == row->expires_us)
@@ -126,6 +127,8 @@ static void take_or_leave(struct permits *p, const struct permit_row *row, int64
         take(p, row);
 }
 
+static bool check_closing(struct permits *p, size_t from);
+
 static void on_checked(void *arg, const struct bq_answer *a)
 {
     struct permits *p = arg;
@@ -141,18 +144,19 @@ static void on_checked(void *arg, const struct bq_answer *a)
         p->checked_ms = doc_int(a->doc, "statistics.endTime", 0);
         p->step = CHECK;
         permits_ask_orphan(p, on_checked);
-    } else {
+    } else if (!check_closing(p, p->checking + 1)) {
         permits_wait(p, (int64_t)((double)permits_look_ms(p) * rnd_real(p->o.rnd))); /* it may be over soon */
     }
 }
 
-/* A row that is free when its job is over. */
-static bool check_closing(struct permits *p)
+/* A row that is free when its job is over: one after another, since the first one's may take long. */
+static bool check_closing(struct permits *p, size_t from)
 {
-    for (size_t i = 0; i < p->rows.count; i++) {
+    for (size_t i = from; i < p->rows.count; i++) {
         const struct permit_row *row = &p->rows.v[i];
         if (row->slot >= p->o.slots || !row->closing)
             continue;
+        p->checking = i;
         p->checked = *row;
         p->checked_ms = 0;
         p->orphan_try = 0;
@@ -210,7 +214,7 @@ static void on_rows(void *arg, const struct bq_answer *a)
         const struct permit_row *row = pick(p);
         if (row != NULL)
             take_or_leave(p, row, i64_max(row->released_us, row->expires_us) / US_PER_MS);
-        else if (!check_closing(p))
+        else if (!check_closing(p, 0))
             permits_wait_turn(p);
     }
 }

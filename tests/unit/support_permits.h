@@ -1,0 +1,63 @@
+#ifndef BQF_TESTS_SUPPORT_PERMITS_H
+#define BQF_TESTS_SUPPORT_PERMITS_H
+
+#include "common/bq/permits.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "common/base/limits.h"
+#include "tests/bq/bqmodel.h"
+
+/* Clients of one table of permits, each as a process of its own would be: on the model of BigQuery and one virtual clock. */
+
+#define CLIENTS_MAX 100
+#define PERMITS "ds.bqfleet_permits_t_"
+struct site;
+struct client {
+    struct site *site;
+    struct bq *bq;
+    struct permits *permits;
+    struct permit_use *use;
+    struct bq_job *job;
+    struct timer *timer;
+    doc *configuration;
+    int number, left, done, tries;
+    bool refused, lost, stay;     /* stay: what it holds it keeps, and does nothing */
+    int64_t asked_us, longest_us, work_ms;
+    char token[64];
+};
+struct site {
+    struct loop *loop;
+    struct bqmodel *model;
+    struct rnd rnd;
+    struct auth *auth;
+    struct bq_ref table;
+    int slots, at_once, most_at_once;
+    struct client clients[CLIENTS_MAX];
+    size_t count;
+};
+
+/* For cmocka, around each test. */
+int open_site(void **state);
+int close_site(void **state);
+struct client *client(struct site *);
+struct client *client_of(struct site *, const char *project); /* where its statements run */
+/* The process is gone: nothing of it acts any more, and nothing is said. */
+void kill_client(struct client *);
+/* A wish for the job work_NUMBER_TRY. Granted, it is guarded work: a stretch of time in which at most `slots` clients may be; then the next one, as many as are left. */
+void want(struct client *);
+void run_all(struct site *, int each);
+/* The row of a slot; the caller's. */
+doc *row_of(struct site *, size_t slot);
+
+/* What may be waited for. */
+bool all_done(void *site);
+bool has_one(void *client);
+bool at_rest(void *client);
+bool given_back(void *client);
+bool never(void *site);
+#define UNTIL(s, cond, arg) assert_true(loop_until((s)->loop, cond, arg, INT64_C(7200) * US_PER_S))
+
+#endif
