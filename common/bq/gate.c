@@ -131,10 +131,11 @@ static struct gate_pass *next(struct gate *g)
         g->probe = p;
     } else if (!is_free(g)) {
         return NULL;
-    } else if (p == NULL) {
-        p = TAILQ_FIRST(&g->repeats);
-        if (p != NULL && g->state == BACK && !may_repeat(g))
-            return NULL;
+    } else {
+        struct gate_pass *r = TAILQ_FIRST(&g->repeats);
+        bool turn = p == NULL || (g->state == BACK ? g->earned >= REPEAT_EVERY : g->sent % REPEAT_EVERY == 0); /* however many others come */
+        if (r != NULL && turn && (g->state != BACK || may_repeat(g)))
+            p = r;
     }
     if (p != NULL)
         TAILQ_REMOVE(queue_of(g, p), p, link);
@@ -234,30 +235,38 @@ static void grow(struct gate *g)
     g->grown_us = now;
 }
 
-static void success(struct gate *g, struct gate_pass *p)
+/* It answers. */
+static void heard(struct gate *g)
 {
+    char time[32];
     g->silent = g->silent_calls = 0;
     g->era++;
+    if (g->state != DOWN)
+        return;
+    set_state(g, BACK);
+    g->eager_to = g->limit / 2;
+    g->limit = g->limit > RETURN_MOST ? RETURN_MOST : g->limit;
+    g->cut = g->sent;
+    g->earned = 0;
+    g->alone_us = loop_now_us(g->loop);
+    log_info("BigQuery answers again, after %s", units_show_ms((loop_now_us(g->loop) - g->down_us) / US_PER_MS, time, sizeof(time)));
+}
+
+static void success(struct gate *g, struct gate_pass *p)
+{
     if (g->inside + 1 >= (int)g->limit || anybody_waits(g)) /* else it is not what holds them back */
         grow(g);
     if (g->state == BACK && g->earned < EARNED_MOST)
         g->earned++;
-    if (g->state == DOWN) {
-        char time[32];
-        set_state(g, BACK);
-        g->eager_to = g->limit / 2;
-        g->limit = g->limit > RETURN_MOST ? RETURN_MOST : g->limit;
-        g->cut = g->sent;
-        g->earned = 0;
-        g->alone_us = loop_now_us(g->loop);
-        log_info("BigQuery answers again, after %s", units_show_ms((loop_now_us(g->loop) - g->down_us) / US_PER_MS, time, sizeof(time)));
-    }
+    heard(g);
     count_failed(g, p, false);
 }
 
-static void crowded(struct gate *g, const struct gate_pass *p)
+static void crowded(struct gate *g, struct gate_pass *p)
 {
     int64_t now = loop_now_us(g->loop);
+    heard(g);
+    count_failed(g, p, p->failed);
     if (p->sent <= g->cut || now - g->cut_us < RATES_US)
         return;
     g->cut = g->sent;

@@ -16,7 +16,7 @@
  *
  * The service is down, when GATE_SILENT_MOST requests in a row, of GATE_SILENT_CALLS different callers, had no answer or a 5xx. Then one request at a time asks whether it
  * is there again, at intervals that grow from 1 s to 30 s, with jitter; whoever comes waits. Any answer that is no 5xx ends that. From then on
- *   1. what has not failed yet goes as usual, a few at once at first;
+ *   1. what has not failed yet goes as usual, a few at once at first; it goes before what has, but for every tenth place;
  *   2. what had failed is repeated at most once for every ten requests that succeed; and one by itself when nothing else is under way to earn that, or has been for
  *      a second: else, with nothing but repeats, nothing would ever go on;
  * until nobody who has failed is left.

@@ -275,6 +275,66 @@ static void one_that_always_fails_holds_nobody_up(void **state)
     close_service(&s);
 }
 
+static void note_gone(void *arg) { ++*(int *)arg; }
+
+/* One that failed waits no longer than ten others, however many there are. */
+static void who_has_failed_is_not_starved_by_those_who_have_not(void **state)
+{
+    (void)state;
+    struct service s;
+    open_service(&s, 10, 1);
+    struct gate *g = gate_new(s.loop, &s.rnd, 1);
+    int bad_gone = 0, gone[2] = {1, 0}, rounds = 0;
+    struct gate_pass bad = {.go = note_gone, .arg = &bad_gone, .failed = true};
+    struct gate_pass others[2] = {{.go = note_gone, .arg = &gone[0]}, {.go = note_gone, .arg = &gone[1]}};
+    assert_true(gate_enter(g, &others[0]));
+    assert_false(gate_enter(g, &others[1]));
+    assert_false(gate_enter(g, &bad));
+    while (bad_gone == 0) {
+        assert_true(rounds++ < 12);
+        int in = gone[0] ? 0 : 1;
+        gone[in] = 0;
+        gate_leave(g, &others[in], GATE_WELL, NULL);
+        assert_false(gate_enter(g, &others[in]));
+        pass(&s, 1000);
+        assert_int_equal(gone[0] + gone[1] + bad_gone, 1);
+    }
+    gate_forget(g, &bad);
+    gate_forget(g, &others[0]);
+    gate_forget(g, &others[1]);
+    gate_free(g);
+    close_service(&s);
+}
+
+/* "Slow down" is an answer, too. */
+static void a_service_that_says_slow_down_is_there_again(void **state)
+{
+    (void)state;
+    struct service s;
+    open_service(&s, 10, 1);
+    struct gate *g = gate_new(s.loop, &s.rnd, 8);
+    int gone = 0;
+    struct gate_pass callers[GATE_SILENT_MOST];
+    for (int i = 0; i < GATE_SILENT_MOST; i++) {
+        callers[i] = (struct gate_pass){.go = note_gone, .arg = &gone};
+        assert_true(gate_enter(g, &callers[i]));
+    }
+    for (int i = 0; i < GATE_SILENT_MOST; i++)
+        gate_leave(g, &callers[i], GATE_SILENT, "boom");
+    assert_true(gate_is_down(g));
+    assert_false(gate_enter(g, &callers[0]));
+    pass(&s, 2 * US_PER_S);
+    assert_int_equal(gone, 1);
+    gate_leave(g, &callers[0], GATE_CROWDED, "slow down");
+    assert_false(gate_is_down(g));
+    for (int i = 0; i < GATE_SILENT_MOST; i++)
+        gate_forget(g, &callers[i]);
+    assert_true(gate_enter(g, &callers[0]));
+    gate_forget(g, &callers[0]);
+    gate_free(g);
+    close_service(&s);
+}
+
 static void callers_who_leave_while_they_wait_take_their_place_with_them(void **state)
 {
     (void)state;
@@ -375,6 +435,8 @@ int main(void)
         cmocka_unit_test(nor_one_that_is_longer_than_requests_wait),
         cmocka_unit_test(what_has_failed_is_repeated_once_for_ten_that_succeed),
         cmocka_unit_test(one_that_always_fails_holds_nobody_up),
+        cmocka_unit_test(who_has_failed_is_not_starved_by_those_who_have_not),
+        cmocka_unit_test(a_service_that_says_slow_down_is_there_again),
         cmocka_unit_test(callers_who_leave_while_they_wait_take_their_place_with_them),
         cmocka_unit_test(nobody_waits_for_ever),
         cmocka_unit_test(as_many_at_once_as_the_service_takes),
