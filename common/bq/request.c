@@ -5,7 +5,7 @@
 #include "common/bq/internal.h"
 
 /*
- * One request with its repeats: the gate that all pass, credentials, send, then by the answer: done; refreshed credentials (a 401, once); a wait and again
+ * One request with its repeats: the gate that all pass, credentials, send, then by the answer: done; refreshed credentials (a 401, once until there is another answer); a wait and again
  * (ERR_RETRY); or the error. A call ends before its callback is made, so that the callback may end anything else. It waits at the gate within its ten minutes.
  */
 
@@ -32,7 +32,7 @@ struct bq_call {
     struct error unsent;             /* why it was not sent: delivered by the timer */
     int failures;
     bool once, urgent, absent_ok;
-    bool refreshed;                  /* the one 401 was used */
+    bool refreshed;                  /* for a 401; another one at once will not be mended by that */
     bool asking;                     /* auth will call back, which cannot be cancelled */
     bool dead;                       /* cancelled while asking */
     bool maybe_executed;             /* by any of the tries */
@@ -135,6 +135,7 @@ static void answered(void *arg, struct http_response *r)
     struct error err = ERROR_INIT;
     struct bq_answer a = {.status = r->status, .err = &err, .http = r};
     c->maybe_executed |= r->maybe_executed || r->status >= 500;
+    c->refreshed = c->refreshed && r->status == 401; /* else it took the credentials, or was away: by the next 401 they may have ended again */
     if (r->status == 0) {
         metric_add(c->bq->metrics, METRIC_HTTP_FAILURES, 1);
         gate_leave(c->bq->gate, &c->pass, told(r, NULL), r->err->text);

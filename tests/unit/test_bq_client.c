@@ -99,6 +99,17 @@ static void refused_credentials_are_refreshed_once(void **state)
     script_end(&s);
 }
 
+static void a_401_after_another_answer_refreshes_again(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"GET", "/x", NULL, 401, "{}", NULL}, {"GET", "/x", NULL, 503, NULL, NULL}, {"GET", "/x", NULL, 401, "{}", NULL}, {"GET", "/x", NULL, 0, NULL, NULL},
+           {"GET", "/x", NULL, 401, "{}", NULL}, {"GET", "/x", NULL, 200, "{}", NULL});
+    struct got g = ask(&s, &(struct bq_request){.method = "GET", .path = "/x"});
+    assert_false(g.failed);
+    doc_free(g.doc);
+    script_end(&s);
+}
+
 static void a_cancelled_request_says_nothing(void **state)
 {
     (void)state;
@@ -358,7 +369,7 @@ int main(void)
         cmocka_unit_test(what_asks_for_no_repeat_gets_none),
         cmocka_unit_test(the_service_says_when_to_come_back),
         cmocka_unit_test(a_service_that_stays_away_is_given_ten_minutes),
-        cmocka_unit_test(refused_credentials_are_refreshed_once),
+        cmocka_unit_test(refused_credentials_are_refreshed_once), cmocka_unit_test(a_401_after_another_answer_refreshes_again),
         cmocka_unit_test(a_cancelled_request_says_nothing),
         cmocka_unit_test(the_token_goes_with_every_request_and_is_not_described),
         cmocka_unit_test(names_of_tables_are_understood_in_all_their_forms),
