@@ -24,7 +24,7 @@ static int64_t poll_delay_ms(struct bq_job *j)
         j->waits_since_ms = now_ms;
     int64_t since_ms = now_ms - j->waits_since_ms, ms = usual_ms > 0 ? i64_max(usual_ms / 10, POLL_LEAST_MS) : POLL_FIRST_MS;
     if (since_ms < usual_ms * 3 / 4)
-        return usual_ms * 3 / 4 - since_ms;
+        return i64_min(usual_ms * 3 / 4 - since_ms, POLL_LAST_MS); /* one that took an hour says little of the next */
     for (int i = 0; i < j->polls && ms < POLL_LAST_MS; i++)
         ms += ms / 4;
     if (since_ms >= usual_ms * 3 / 2) /* it takes longer than usual: who knows how long */
