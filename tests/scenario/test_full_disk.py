@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from support.fleet import batch, create_target, handler_body, make_items, summary
 from support.scene import BIN
 
 SAY_NOTHING_ELSE = {"write": {"mode": "none"}, "finish": {"tolerate": "100%"}}
@@ -59,3 +60,20 @@ def test_a_list_of_failed_items_with_no_place_is_told_before_the_run_begins(make
         done = to_full_disk(scene, "run", spec_of(scene, "touch ran; exit 1"), "--failed", path, stdout=os.devnull)
         assert done.returncode == 2 and f"--failed: {path} cannot be written: {says}" in done.stderr, done
     assert not (scene.folder / "ran").exists()
+
+
+def test_a_fleets_answers_that_are_lost_are_no_success(make_scene, bqmodel, broker):
+    scene = make_scene(bqmodel("--load-ms", "20", "--dml-ms", "40"), broker.address)
+    create_target(scene)
+    scene.create_topics("--partitions", "2")
+    scene.worker({"work": scene.handler(handler_body(0, extra="if payload['n'] == 3:\n    raise ValueError('no')"))}, "--linger", "100ms", "--session", "6s")
+    done = scene.bqfleet("run", batch(scene, make_items(10), job={"attempts": 1}, finish={"tolerate": 1}), "--output", "json")
+    assert done.code == 0, done
+    run = summary(done)["run"]
+    for command in ("status", f"status {run}", f"watch {run}"):
+        for shape in ("text", "json"):
+            lost = to_full_disk(scene, *command.split(), *scene.flags, "--output", shape)
+            assert lost.returncode == 4 and "not all could be written to stdout" in lost.stderr, (command, shape, lost)
+    lost = to_full_disk(scene, "dead", "list", *scene.flags)
+    assert lost.returncode == 4 and "not all could be written to stdout" in lost.stderr, lost
+    assert scene.bqfleet(f"watch {run}").code == 0  # as ever, where it can be said
