@@ -30,7 +30,7 @@
  *
  * Shards, lists and bases have no expiry: nothing that a view names may go away by itself. None of it needs a permit: no statement changes a table that another
  * one reads or writes. Of equal keys the greatest order_by is shown, then a row of the run rather than one of the base, the greater item, the later row; whatever
- * the cuts were, as if there had been one at the end.
+ * the cuts were, as if there had been one at the end; except that a cut that compacts in mid-run makes its rows the base's.
  */
 
 #define BASE_SUFFIX_SIZE 64
