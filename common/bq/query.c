@@ -96,6 +96,13 @@ static void got_page(void *arg, const struct bq_answer *a)
         end(q, &err);
         return;
     }
+    const doc *fields = doc_get(a->doc, "schema.fields");
+    if (!q->schema_told && q->events.schema && doc_type(fields) != DOC_ARRAY) {
+        struct error err = ERROR_INIT;
+        error_set(&err, ERR_RETRY, 0, "rows of %s: the answer has no schema", q->job_id);
+        end(q, &err);
+        return;
+    }
     const char *token = doc_str(a->doc, "pageToken", "");
     free(q->token);
     q->token = *token ? xstrdup(token) : NULL;
@@ -103,7 +110,7 @@ static void got_page(void *arg, const struct bq_answer *a)
     if (!q->schema_told) {
         q->schema_told = q->in_row = true;
         if (q->events.schema)
-            q->events.schema(q->arg, doc_get(a->doc, "schema.fields"));
+            q->events.schema(q->arg, fields);
         q->in_row = false;
         if (q->stopped) {
             query_free(q);
