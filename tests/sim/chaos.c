@@ -104,6 +104,18 @@ static void strike(struct sim *s, void (*fn)(struct proc *))
         fn(p);
 }
 
+/* It outlives its sender, and perhaps the lease under which it began. */
+void chaos_wrote(struct proc *p, const char *kind)
+{
+    struct sim *s = p->sim;
+    if (s->calm || p->paused || p->again_us != 0 || s->plan.ambush == 0 || !sim_chance(s, s->plan.ambush))
+        return;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = kind, .kind = BQMODEL_JOB_SLOW, .ms = 5000 + sim_below(s, 40000)});
+    p->doom = 0;
+    p->doom_fn = sim_chance(s, .5) ? kill_now : pause_now;
+    timer_set(p->doom_timer, sim_below(s, 4 * US_PER_S));
+}
+
 static void revive(struct sim *s)
 {
     struct proc *p = sim_any(s, sim_chance(s, .6) ? PROC_WORKER : PROC_COORDINATOR, false);

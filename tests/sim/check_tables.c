@@ -325,7 +325,8 @@ static bool is_bereft(struct sim *s, const struct ledger *l)
 static void check_loud(struct sim *s, const struct ledger *l)
 {
     bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
-    if (l->withdrawn || is_bereft(s, l))
+    const struct ledger *older = l->record->adopts[0] ? check_run(s->check, l->record->adopts, strlen(l->record->adopts)) : NULL;
+    if (l->withdrawn || is_bereft(s, l) || (older != NULL && strcmp(older->adopted_by, l->record->run) != 0)) /* somebody decided otherwise about that one */
         return;
     bool exhausted = l->failed_end && s->hard && strstr(l->why, "Backend error") != NULL;
     if ((l->failed_end && !exhausted) || l->ended_by == LOGM_LOST || (l->ended_by == LOGM_FATAL && !stopped))

@@ -147,16 +147,17 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->limits = chance(&d, .3);
     p->endless = chance(&d, .05);
     p->lease_ms = chance(&d, .25) ? 0 : spread(&d, 5000, 60000);
-    p->drops = p->quiet || chance(&d, .9) ? 0 : .1 * real(&d);
-    p->replaces = p->quiet || items > 1000 || chance(&d, .8) ? 0 : .2 * real(&d);
+    p->drops = p->quiet || chance(&d, .85) ? 0 : .1 * real(&d);
+    p->replaces = p->quiet || items > 1000 || chance(&d, .8) ? 0 : .05 * real(&d);
+    p->ambush = p->quiet || chance(&d, .75) ? 0 : .7 * real(&d);
 }
 
 void plan_text(const struct plan *p, struct buf *out)
 {
     buf_xprintf(out, "seed %" PRIu64 ": %d workers, %d coordinators, %d partitions (+%d), calm after %" PRId64 " ms; kills %.3f pauses %.3f cuts %.3f expels %.3f skews %.3f "
-                "service %.3f (chaos %d) steers %.3f drops %.3f replaces %.3f /s, lease %" PRId64 " ms, lost acknowledgements %.3f, refused commits %.3f, delays to %" PRId64 " us; parallel %" PRId64 ", buffer %" PRId64
+                "service %.3f (chaos %d) steers %.3f drops %.3f replaces %.3f /s, ambushes %.2f, lease %" PRId64 " ms, lost acknowledgements %.3f, refused commits %.3f, delays to %" PRId64 " us; parallel %" PRId64 ", buffer %" PRId64
                 ", load_size %" PRId64 ", linger %" PRId64 " ms; dml %" PRId64 " ms, load %" PRId64 " ms%s%s", p->seed, p->workers, p->coordinators, p->partitions, p->widened,
-                p->calm_ms, p->kills, p->pauses, p->cuts, p->expels, p->skews, p->service, p->chaos_per_mille, p->steers, p->drops, p->replaces, p->lease_ms, p->lose_ack, p->refuse_commit, p->delay_us, p->parallel, p->buffer,
+                p->calm_ms, p->kills, p->pauses, p->cuts, p->expels, p->skews, p->service, p->chaos_per_mille, p->steers, p->drops, p->replaces, p->ambush, p->lease_ms, p->lose_ack, p->refuse_commit, p->delay_us, p->parallel, p->buffer,
                 p->load_size, p->linger_ms, p->dml_ms, p->load_ms, p->limits ? ", limits" : "", p->endless ? ", endless jobs" : "");
     for (int i = 0; i < p->batch_count; i++) {
         const struct batch_plan *b = &p->batches[i];

@@ -62,6 +62,7 @@ struct plan {
     bool limits, endless;
     int64_t lease_ms;              /* of permits; 0: the product's own */
     double drops, replaces;        /* of each a second: staging tables that go; runs that are replaced while they are written */
+    double ambush;                 /* part of those that have sent a statement for a target and are killed or stopped then */
 };
 void plan_draw(struct plan *, uint64_t seed);
 void plan_text(const struct plan *, struct buf *out);
@@ -188,6 +189,8 @@ void chaos_start(struct sim *);
 /* A batch is being submitted. */
 void chaos_submits(struct sim *, struct proc *);
 void chaos_calm(struct sim *);
+/* It has sent a statement that writes into a target; kind: how its job's id begins. */
+void chaos_wrote(struct proc *, const char *kind);
 void chaos_stop(struct sim *);
 
 /* --- the history (trace.c) -------------------------------------------------------------------------------------------------------------------------------- */
