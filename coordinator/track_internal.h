@@ -53,6 +53,8 @@ struct track {
     /* a permit for the next cut, asked for before there is one */
     struct permit_use *early;
     int64_t early_cut, early_until_us; /* its number; so long it is kept without one */
+    bool early_held;
+    int64_t early_next_us, early_pause_us; /* not before; how long that is after it was kept in vain */
     int64_t first_done_us;     /* when the first item was done, as this process saw it; 0: none */
     /* the runs it adopts, nearest first, as far as they are its own */
     struct adopted adopted[LIMIT_ADOPTED]; size_t adopted_count;
