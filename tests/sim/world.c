@@ -130,7 +130,7 @@ static int64_t bound_ms(const struct sim *s)
     int64_t ms = 3600000;
     for (int i = 0; i < s->plan.batch_count; i++) {
         const struct batch_plan *b = &s->plan.batches[i];
-        ms += s->plan.limits ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day */
+        ms += s->plan.limits || b->items > 200 ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day, and workers keep to that */
         ms += b->items * b->work_ms + (int64_t)((double)b->items * b->trouble * (double)(b->timeout_ms * b->attempts)) + b->every_ms * 10;
     }
     return ms;
