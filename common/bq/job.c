@@ -237,12 +237,14 @@ static void look(struct bq_job *j, const doc *job)
 /* It waits under the same id, unless it has for too long, or cannot. */
 static bool quota_again(struct bq_job *j, const struct bq_answer *a)
 {
-    job_refused(j, a->err, a->failure);
-    if (is_spent(j) || ++j->parked >= LIMIT_TRIES)
+    bool unsent = a->failure == NULL && a->err->code == 0; /* all requests are parked: nothing was said of this job */
+    if (!unsent)
+        job_refused(j, a->err, a->failure);
+    if (is_spent(j) || (!unsent && ++j->parked >= LIMIT_TRIES))
         return false;
     j->why = *a->err;
     if (!job_wait_parked(j))
-        job_wait_retry(j, j->parked, a->err);
+        job_wait_retry(j, (int)i64_max(j->parked, 1), a->err);
     return true;
 }
 

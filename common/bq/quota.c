@@ -82,7 +82,7 @@ int64_t quotas_wait_ms(struct quotas *q, const struct quota_claim *c)
         if (is_of(p, c))
             wait = i64_max(wait, wait_of(q, p));
     LIST_FOREACH(p, &q->list, link)
-        if (wait == 0 && is_of(p, c))
+        if (wait == 0 && is_of(p, c) && p->class != WORK_REQUESTS) /* of those it is the request that goes to see */
             p->probing_ms = loop_now_ms(q->loop);
     return wait;
 }
