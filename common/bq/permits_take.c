@@ -135,6 +135,7 @@ static void on_checked(void *arg, const struct bq_answer *a)
     bool over = a->err == NULL && a->doc == NULL && p->orphan_try > 0;
     p->call = NULL;
     p->step = REST;
+    snprintf(p->trouble, sizeof(p->trouble), "%.250s", a->err ? a->err->text : ""); /* perhaps it will not pass: a job of another account */
     if (TAILQ_EMPTY(&p->wishes)) {
         permits_next(p);
     } else if (over) {

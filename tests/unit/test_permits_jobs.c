@@ -156,6 +156,31 @@ static void the_job_of_each_row_is_asked_for_in_its_own_project(void **state)
     UNTIL(s, all_done, s);
 }
 
+/* It runs under another account: what is waited for is said. */
+static void a_job_that_may_not_be_looked_at_is_named(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    struct client *holder = client(s), *next = client(s);
+    holder->stay = true;
+    want(holder);
+    UNTIL(s, has_one, holder);
+    loop_until(s->loop, never, s, (WAIT_PERMIT_QUANTUM + 1000) * US_PER_MS);
+    start_guarded(holder, "work_1_0");
+    permit_at_work(holder->use);
+    loop_until(s->loop, never, s, 5 * US_PER_S);
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/jobs/work_1_0", .kind = BQMODEL_STATUS, .times = -1, .status = 403,
+                                                    .reason = "accessDenied", .message = "Access Denied: Job local:US.work_1_0"});
+    want(next);
+    loop_until(s->loop, has_one, next, 30 * US_PER_S);
+    assert_string_equal(next->token, "");
+    assert_non_null(strstr(permits_waits_for(next->permits), "Access Denied: Job local:US.work_1_0"));
+    bqmodel_clear_faults(s->model);
+    next->left = 1;
+    UNTIL(s, all_done, s);
+    permit_end(holder->use, false);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_site, close_site)
 int main(void)
 {
@@ -165,6 +190,7 @@ int main(void)
         TEST(a_closed_row_whose_holder_died_is_taken_when_its_job_is_over),
         TEST(a_closed_row_is_taken_while_another_ones_job_runs_on),
         TEST(the_job_of_each_row_is_asked_for_in_its_own_project),
+        TEST(a_job_that_may_not_be_looked_at_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
