@@ -168,9 +168,7 @@ static void put_first(struct sql_text *t, bool apart)
 static void put_kept(struct sql_text *t, const struct sql_dedupe *d, const char *scope)
 {
     bool apart = can_be_apart(t->cut);
-    sql_put_text(t, "  SELECT ");
-    sql_put_columns(t, "bqfleet_q.");
-    sql_put_text(t, "\n  FROM (\n    SELECT bqfleet_r.*, ");
+    sql_put_text(t, "  SELECT bqfleet_q.* EXCEPT (bqfleet_rank)\n  FROM (\n    SELECT bqfleet_r.*, ");
     put_first(t, apart);
     sql_put_text(t, "\n    FROM ");
     sql_put_ref(t, d->table);
@@ -192,13 +190,20 @@ static void put_kept(struct sql_text *t, const struct sql_dedupe *d, const char 
     sql_put_text(t, "\n");
 }
 
-static void put_fence(struct sql_text *t)
+/* A branch without rows. Its columns are those that will be written: a column that the table got since it was looked at would lose its values, and makes the
+ * branches differ, so that the statement fails. */
+static void put_empty(struct sql_text *t)
 {
     struct buf condition = BUF_INIT(LIMIT_PERMIT_SQL);
-    permits_fence(t->cut->fence->permits, &condition);
     sql_put_text(t, "  UNION ALL\n  SELECT ");
     sql_put_nulls(t);
-    sql_put_text(t, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE IF(");
+    sql_put_text(t, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE ");
+    if (t->cut->fence == NULL) {
+        sql_put_text(t, "FALSE\n");
+        return;
+    }
+    permits_fence(t->cut->fence->permits, &condition);
+    sql_put_text(t, "IF(");
     sql_put_text(t, condition.data);
     sql_put_text(t, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n");
     buf_free(&condition);
@@ -214,14 +219,17 @@ int sql_dedupe(const struct sql_dedupe *d, struct buf *sql, doc **params, struct
     sql_put_ref(&t, d->table);
     sql_put_text(&t, " AS bqfleet_t\nUSING (\n");
     put_kept(&t, d, compared);
-    if (d->fence)
-        put_fence(&t);
+    put_empty(&t);
     sql_put_text(&t, ") AS bqfleet_s\nON FALSE\nWHEN NOT MATCHED BY SOURCE");
     if (d->partition) {
         sql_put_text(&t, " AND ");
         put_scope(&t, scope, "bqfleet_t", "rewritten");
     }
-    sql_put_text(&t, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT ROW"); /* all columns or none: one that came since the look would lose its values */
+    sql_put_text(&t, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT (");
+    sql_put_columns(&t, "");
+    sql_put_text(&t, ")\n  VALUES (");
+    sql_put_columns(&t, "bqfleet_s.");
+    sql_put_text(&t, ")");
     *params = bq_params();
     if (d->partition)
         scope_params(*params, d->partition, scope, "rewritten");

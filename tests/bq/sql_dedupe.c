@@ -99,11 +99,28 @@ static bool ranked(struct parser *in)
     return same_ref(in, &in->s->target) && is(in, " AS bqfleet_r");
 }
 
+/* What is written comes last. */
+static bool columns_ahead(const struct parser *in)
+{
+    struct parser look = *in;
+    look.p = strstr(in->p, "\n  INSERT (");
+    return look.p != NULL && is(&look, "\n  INSERT (") && parse_columns(&look, "");
+}
+
+static bool empty_branch(struct parser *in)
+{
+    if (!is(in, "  UNION ALL\n  SELECT ") || !parse_nulls(in) || !is(in, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE "))
+        return false;
+    return is(in, "FALSE\n") ||
+           (is(in, "IF(") && parse_fence(in) && is(in, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n"));
+}
+
 static bool merge(struct parser *in)
 {
     struct stmt *s = in->s;
     struct dedupe_stmt *d = s->dedupe;
-    if (!is(in, "MERGE INTO ") || !ref(in, &s->target) || !is(in, " AS bqfleet_t\nUSING (\n  SELECT ") || !parse_columns(in, "bqfleet_q.") || !ranked(in))
+    if (!is(in, "MERGE INTO ") || !ref(in, &s->target) || !is(in, " AS bqfleet_t\nUSING (\n  SELECT bqfleet_q.* EXCEPT (bqfleet_rank)") ||
+        !columns_ahead(in) || !ranked(in))
         return false;
     bool parts = is(in, "\n    WHERE ");
     if (parts) {
@@ -119,12 +136,11 @@ static bool merge(struct parser *in)
     if (!is(in, "\n  ) AS bqfleet_q\n  WHERE (bqfleet_q.bqfleet_rank = 1") || (s->apart.count > 0 && !(is(in, " OR ") && apart(in, "bqfleet_q"))) || !is(in, ")") ||
         (d->own && !(is(in, " AND ") && scope(in, "bqfleet_q", "rewritten", &d->rewritten))) || !is(in, "\n"))
         return false;
-    if (is(in, "  UNION ALL\n  SELECT ") &&
-        !(parse_nulls(in) && is(in, "\n  FROM UNNEST([1]) AS bqfleet_one\n  WHERE IF(") && parse_fence(in) &&
-          is(in, ", FALSE, ERROR(CONCAT('bqfleet: the permit is lost', CAST(bqfleet_one AS STRING))))\n")))
+    if (!empty_branch(in))
         return false;
     return is(in, ") AS bqfleet_s\nON FALSE\nWHEN NOT MATCHED BY SOURCE") &&
-           (!parts || (is(in, " AND ") && scope(in, "bqfleet_t", "rewritten", &d->rewritten))) && is(in, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT ROW");
+           (!parts || (is(in, " AND ") && scope(in, "bqfleet_t", "rewritten", &d->rewritten))) && is(in, " THEN\n  DELETE\nWHEN NOT MATCHED THEN\n  INSERT (") &&
+           parse_columns(in, "") && is(in, ")\n  VALUES (") && parse_columns(in, "bqfleet_s.") && is(in, ")");
 }
 
 bool dedupe_stmt_parse(struct parser *in)
@@ -382,7 +398,8 @@ int run_dedupe(struct run *r, struct effects *e)
     struct entry *best = NULL;
     AUTO(free_ptr) bool *kept = xcalloc(r->target->count + 1, sizeof(*kept));
     if (r->s->columns.count != r->target->schema->count)
-        return run_fail(r, "invalidQuery", "Inserted row has wrong column count; Has %zu, expected %zu at [1:1]", r->s->columns.count, r->target->schema->count);
+        return run_fail(r, "invalidQuery", "Queries in UNION ALL have mismatched column count; query 1 has %zu columns, query 2 has %zu columns at [1:1]",
+                        r->target->schema->count, r->s->columns.count);
     int rc = map(r) || open_scope(r, &d->rewritten, "rewritten", &rewritten) || open_scope(r, &d->compared, "compared", &compared) ||
              choose(r, d->own ? &compared : &rewritten, &best, kept) || (r->s->fence.present && run_fence(r)) ? -1 : 0;
     for (size_t i = 0; i < r->target->count && rc == 0; i++) {
