@@ -15,7 +15,7 @@ PROJECT = "my-project"
 OUR_ERRORS = re.compile(r"bqfleet: ")
 # What the emulator's translation does not know, with what it says; Google's analyzer takes these.
 BEYOND_EMULATOR = {
-    **dict.fromkeys(("merge_exotic", "append_exotic", "replace_exotic", "fold_exotic", "compact_exotic"), "Parameterized types"),  # RANGE<DATE>
+    **dict.fromkeys(("merge_exotic", "append_exotic", "replace_exotic", "fold_exotic", "compact_exotic", "dedupe_exotic"), "Parameterized types"),  # RANGE<DATE>
     "group_join": "must appear in the GROUP BY clause",  # an alias of an aggregate in ORDER BY
     "group_params": "Unrecognized name: item",  # UNNEST of structs without an alias
 }
