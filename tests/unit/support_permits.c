@@ -1,6 +1,6 @@
 #include "tests/unit/support_permits.h"
 
-int open_site(void **state)
+int site_open(void **state)
 {
     static const struct bq_ref target = {"local", "ds", "t"};
     struct site *s = xcalloc(1, sizeof(*s));
@@ -17,7 +17,7 @@ int open_site(void **state)
     return 0;
 }
 
-struct client *client_of(struct site *s, const char *project)
+struct client *site_client_of(struct site *s, const char *project)
 {
     struct client *c = &s->clients[s->count++];
     char holder[32];
@@ -31,13 +31,13 @@ struct client *client_of(struct site *s, const char *project)
     return c;
 }
 
-struct client *client(struct site *s)
+struct client *site_client(struct site *s)
 {
-    return client_of(s, "local");
+    return site_client_of(s, "local");
 }
 
 /* The process is gone: nothing of it acts any more, and nothing is said. */
-void kill_client(struct client *c)
+void client_kill(struct client *c)
 {
     bq_job_stop(c->job, false);
     c->job = NULL;
@@ -47,11 +47,11 @@ void kill_client(struct client *c)
     c->timer = NULL;
 }
 
-int close_site(void **state)
+int site_close(void **state)
 {
     struct site *s = *state;
     for (size_t i = 0; i < s->count; i++) {
-        kill_client(&s->clients[i]);
+        client_kill(&s->clients[i]);
         doc_free(s->clients[i].configuration);
         bq_free(s->clients[i].bq);
     }
@@ -71,7 +71,7 @@ static void work_done(void *arg)
     permit_end(c->use, false);
     c->use = NULL;
     if (--c->left > 0)
-        want(c);
+        client_want(c);
 }
 
 /* "Guarded work": a stretch of time in which at most `slots` clients may be. */
@@ -95,7 +95,7 @@ static void granted(void *arg, const struct permit_grant *grant, const struct er
     timer_set(c->timer, c->work_ms * US_PER_MS);
 }
 
-void want(struct client *c)
+void client_want(struct client *c)
 {
     char base[64];
     snprintf(base, sizeof(base), "work_%d_%d", c->number, c->tries++);
@@ -103,7 +103,7 @@ void want(struct client *c)
     c->use = permits_want(c->permits, base, "test", granted, c);
 }
 
-bool all_done(void *arg)
+bool site_done(void *arg)
 {
     const struct site *s = arg;
     for (size_t i = 0; i < s->count; i++)
@@ -111,22 +111,22 @@ bool all_done(void *arg)
             return false;
     return true;
 }
-bool has_one(void *arg) { return ((struct client *)arg)->token[0] != '\0'; }
-bool never(void *arg) { return arg == NULL; }
-bool at_rest(void *arg) { return permits_rest(((struct client *)arg)->permits); }
+bool client_has_one(void *arg) { return ((struct client *)arg)->token[0] != '\0'; }
+bool site_never(void *arg) { return arg == NULL; }
+bool client_rests(void *arg) { return permits_rest(((struct client *)arg)->permits); }
 
-bool given_back(void *arg) { return permits_given_back(((struct client *)arg)->permits); }
+bool client_gave_back(void *arg) { return permits_given_back(((struct client *)arg)->permits); }
 
-void run_all(struct site *s, int each)
+void site_run_all(struct site *s, int each)
 {
     for (size_t i = 0; i < s->count; i++) {
         s->clients[i].left = each;
-        want(&s->clients[i]);
+        client_want(&s->clients[i]);
     }
-    UNTIL(s, all_done, s);
+    UNTIL(s, site_done, s);
 }
 
-doc *row_of(struct site *s, size_t slot)
+doc *site_row(struct site *s, size_t slot)
 {
     char name[700];
     snprintf(name, sizeof(name), "%s.%s.%s", s->table.project, s->table.dataset, s->table.table);

@@ -40,24 +40,24 @@ struct site {
 };
 
 /* For cmocka, around each test. */
-int open_site(void **state);
-int close_site(void **state);
-struct client *client(struct site *);
-struct client *client_of(struct site *, const char *project); /* where its statements run */
+int site_open(void **state);
+int site_close(void **state);
+struct client *site_client(struct site *);
+struct client *site_client_of(struct site *, const char *project); /* where its statements run */
 /* The process is gone: nothing of it acts any more, and nothing is said. */
-void kill_client(struct client *);
+void client_kill(struct client *);
 /* A wish for the job work_NUMBER_TRY. Granted, it is guarded work: a stretch of time in which at most `slots` clients may be; then the next one, as many as are left. */
-void want(struct client *);
-void run_all(struct site *, int each);
+void client_want(struct client *);
+void site_run_all(struct site *, int each);
 /* The row of a slot; the caller's. */
-doc *row_of(struct site *, size_t slot);
+doc *site_row(struct site *, size_t slot);
 
 /* What may be waited for. */
-bool all_done(void *site);
-bool has_one(void *client);
-bool at_rest(void *client);
-bool given_back(void *client);
-bool never(void *site);
+bool site_done(void *site);
+bool client_has_one(void *client);
+bool client_rests(void *client);
+bool client_gave_back(void *client);
+bool site_never(void *site);
 #define UNTIL(s, cond, arg) assert_true(loop_until((s)->loop, cond, arg, INT64_C(7200) * US_PER_S))
 
 #endif

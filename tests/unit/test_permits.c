@@ -5,10 +5,10 @@
 static void the_first_wish_makes_the_table_and_the_last_use_releases(void **state)
 {
     struct site *s = *state;
-    struct client *c = client(s);
-    run_all(s, 1);
-    UNTIL(s, at_rest, c);
-    AUTO(doc_free_auto) doc *first = row_of(s, 0), *second = row_of(s, 1);
+    struct client *c = site_client(s);
+    site_run_all(s, 1);
+    UNTIL(s, client_rests, c);
+    AUTO(doc_free_auto) doc *first = site_row(s, 0), *second = site_row(s, 1);
     assert_non_null(first);
     assert_non_null(second);
     assert_string_equal(doc_str(first, "job", "?"), "");
@@ -21,15 +21,15 @@ static void a_release_that_bigquery_has_needs_nobody_any_more(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *c = client(s);
-    run_all(s, 1);
-    UNTIL(s, given_back, c);
+    struct client *c = site_client(s);
+    site_run_all(s, 1);
+    UNTIL(s, client_gave_back, c);
     assert_false(permits_rest(c->permits));
-    AUTO(doc_free_auto) doc *held = row_of(s, 0);
+    AUTO(doc_free_auto) doc *held = site_row(s, 0);
     assert_string_equal(doc_str(held, "holder", "?"), "client 1");
-    kill_client(c);
-    loop_until(s->loop, never, s, 3 * US_PER_S);
-    AUTO(doc_free_auto) doc *freed = row_of(s, 0);
+    client_kill(c);
+    loop_until(s->loop, site_never, s, 3 * US_PER_S);
+    AUTO(doc_free_auto) doc *freed = site_row(s, 0);
     assert_string_equal(doc_str(freed, "holder", "?"), "");
 }
 
@@ -38,14 +38,14 @@ static void a_permit_that_was_free_for_long_is_taken_at_once(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *first = client(s);
-    run_all(s, 1);
-    UNTIL(s, at_rest, first);
-    loop_until(s->loop, never, s, 3600 * US_PER_S);
-    struct client *second = client(s);
+    struct client *first = site_client(s);
+    site_run_all(s, 1);
+    UNTIL(s, client_rests, first);
+    loop_until(s->loop, site_never, s, 3600 * US_PER_S);
+    struct client *second = site_client(s);
     second->left = 1;
-    want(second);
-    UNTIL(s, all_done, s);
+    client_want(second);
+    UNTIL(s, site_done, s);
     assert_true(second->longest_us < 3 * US_PER_S); /* a look at the rows, the UPDATE */
 }
 
@@ -53,8 +53,8 @@ static void two_that_make_the_table_at_once_make_it_once(void **state)
 {
     struct site *s = *state;
     for (int i = 0; i < 20; i++)
-        client(s);
-    run_all(s, 1);
+        site_client(s);
+    site_run_all(s, 1);
     char name[700];
     snprintf(name, sizeof(name), "%s.%s.%s", s->table.project, s->table.dataset, s->table.table);
     assert_int_equal(bqmodel_count(s->model, name), 2);
@@ -64,8 +64,8 @@ static void no_more_than_the_slots_work_at_once(void **state)
 {
     struct site *s = *state;
     for (int i = 0; i < 12; i++)
-        client(s);
-    run_all(s, 5);
+        site_client(s);
+    site_run_all(s, 5);
     assert_int_equal(s->most_at_once, 2);
     assert_int_equal(bqmodel_counters(s->model)->reruns, 0);
 }
@@ -73,16 +73,16 @@ static void no_more_than_the_slots_work_at_once(void **state)
 static void one_process_uses_a_permit_for_several_statements(void **state)
 {
     struct site *s = *state;
-    struct client *c = client(s);
+    struct client *c = site_client(s);
     c->work_ms = 200;
     c->left = 3;
     c->tries = 0;
     struct client *twin = &s->clients[s->count++]; /* a second wish of the same process */
     *twin = (struct client){.site = s, .number = 50, .work_ms = 200, .left = 3, .permits = c->permits};
-    want(c);
-    want(twin);
-    UNTIL(s, all_done, s);
-    UNTIL(s, at_rest, c);
+    client_want(c);
+    client_want(twin);
+    UNTIL(s, site_done, s);
+    UNTIL(s, client_rests, c);
     twin->permits = NULL;
     assert_int_equal(s->most_at_once, 1);
     assert_true(bqmodel_counters(s->model)->updates <= 8);
@@ -94,19 +94,19 @@ static void a_killed_holder_is_waited_for_no_longer_than_its_lease(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *holder = client(s);
+    struct client *holder = site_client(s);
     holder->stay = true;
-    want(holder);
-    UNTIL(s, has_one, holder);
-    struct client *next = client(s);
+    client_want(holder);
+    UNTIL(s, client_has_one, holder);
+    struct client *next = site_client(s);
     next->left = 1;
-    want(next);
-    loop_until(s->loop, has_one, next, 10 * US_PER_S);
+    client_want(next);
+    loop_until(s->loop, client_has_one, next, 10 * US_PER_S);
     assert_string_equal(next->token, "");
     int64_t killed_us = loop_now_us(s->loop);
-    kill_client(holder);
+    client_kill(holder);
     s->at_once = 0;
-    UNTIL(s, all_done, s);
+    UNTIL(s, site_done, s);
     assert_true(loop_now_us(s->loop) - killed_us < (WAIT_PERMIT_LEASE + 15000) * US_PER_MS);
 }
 
@@ -114,15 +114,15 @@ static void a_holder_renews_for_as_long_as_it_works(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *holder = client(s);
+    struct client *holder = site_client(s);
     holder->work_ms = 10 * WAIT_PERMIT_LEASE;
     holder->left = 1;
-    want(holder);
-    UNTIL(s, has_one, holder);
-    struct client *next = client(s);
+    client_want(holder);
+    UNTIL(s, client_has_one, holder);
+    struct client *next = site_client(s);
     next->left = 1;
-    want(next);
-    UNTIL(s, all_done, s);
+    client_want(next);
+    UNTIL(s, site_done, s);
     assert_int_equal(s->most_at_once, 1);
 }
 
@@ -133,8 +133,8 @@ static void a_lost_reply_to_a_take_is_settled(void **state)
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_take", .kind = BQMODEL_LOSE_REPLY, .times = 2});
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_release", .kind = BQMODEL_LOSE_REPLY});
     for (int i = 0; i < 4; i++)
-        client(s);
-    run_all(s, 3);
+        site_client(s);
+    site_run_all(s, 3);
     assert_int_equal(s->most_at_once, 1);
     for (size_t i = 0; i < s->count; i++)
         assert_int_equal(s->clients[i].done, 3);
@@ -147,8 +147,8 @@ static void a_take_that_fails_in_bigquery_is_tried_again(void **state)
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_take", .kind = BQMODEL_JOB_ERROR, .times = 3, .reason = "invalidQuery",
                                                     .message = "Could not serialize access to table local:ds.p due to concurrent update"});
     for (int i = 0; i < 3; i++)
-        client(s);
-    run_all(s, 2);
+        site_client(s);
+    site_run_all(s, 2);
     assert_int_equal(s->most_at_once, 1);
 }
 
@@ -157,9 +157,9 @@ static void without_permission_a_wish_is_refused(void **state)
     struct site *s = *state;
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/datasets/ds/tables/bqfleet_permits", .kind = BQMODEL_STATUS,
                                                     .times = -1, .status = 403, .reason = "accessDenied", .message = "Access Denied"});
-    struct client *c = client(s);
-    want(c);
-    loop_until(s->loop, has_one, c, 60 * US_PER_S);
+    struct client *c = site_client(s);
+    client_want(c);
+    loop_until(s->loop, client_has_one, c, 60 * US_PER_S);
     assert_true(c->refused);
     assert_true(permits_rest(c->permits));
 }
@@ -168,14 +168,14 @@ static void waiting_costs_no_statement(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *holder = client(s);
+    struct client *holder = site_client(s);
     holder->stay = true;
-    want(holder);
-    UNTIL(s, has_one, holder);
+    client_want(holder);
+    UNTIL(s, client_has_one, holder);
     for (int i = 0; i < 20; i++)
-        want(client(s));
+        client_want(site_client(s));
     int64_t before = bqmodel_counters(s->model)->updates;
-    loop_until(s->loop, never, s, 10 * WAIT_PERMIT_LEASE * US_PER_MS);
+    loop_until(s->loop, site_never, s, 10 * WAIT_PERMIT_LEASE * US_PER_MS);
     int64_t renewals = 10 * 3 + 2;
     assert_true(bqmodel_counters(s->model)->updates - before <= renewals);
     assert_string_equal(s->clients[5].token, "");
@@ -186,8 +186,8 @@ static void a_hundred_contend_and_none_starves(void **state)
 {
     struct site *s = *state;
     for (int i = 0; i < CLIENTS_MAX; i++)
-        client(s);
-    run_all(s, 20);
+        site_client(s);
+    site_run_all(s, 20);
     int64_t longest = 0, total = loop_now_us(s->loop);
     for (size_t i = 0; i < s->count; i++)
         longest = i64_max(longest, s->clients[i].longest_us);
@@ -200,7 +200,7 @@ static void a_hundred_contend_and_none_starves(void **state)
     assert_true(bqmodel_counters(s->model)->dml_at_once <= 2);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_site, close_site)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, site_open, site_close)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
