@@ -86,6 +86,4 @@ DEFECTS = (
            ("coordinator/track_act.c", "t->waits_for_older = cut != NULL && catalog_older_open(catalog_watch_runs(t->o.watch), t->record);", "t->waits_for_older = false;")),
     defect("lost-without-commits", "items are taken for lost although their offsets are not committed",
            ("coordinator/track_act.c", "    while (t->lost_at < f->end_count && committed(t, t->lost_at))", "    (void)committed;\n    while (t->lost_at < f->end_count)")),
-    defect("queued-while-running", "an item that was let out under quarantine is queued when its commit is answered, though a handler may have it by then",
-           ("worker/quarantine.c", "            if (o->item->list == &q->kept)", "            if (true || o->item->list == &q->kept)")),
 )
