@@ -1,5 +1,6 @@
 """A small client of BigQuery's REST API, for what tests set up and compare. Speaks to the emulator and to the model alike."""
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -110,10 +111,12 @@ class BigQuery:
     def finish(self, job):
         reference = job["jobReference"]
         where = f"?location={reference['location']}" if reference.get("location") else ""
-        for _ in range(600):
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
             if job["status"]["state"] == "DONE":
                 assert "errorResult" not in job["status"] or not job["status"]["errorResult"], job["status"]
                 return job
+            time.sleep(0.01)  # between looks, so that the server has the processor
             job = self.call("GET", f"/jobs/{reference['jobId']}{where}")
         raise AssertionError(f"job {reference['jobId']} is still {job['status']['state']}")
 
