@@ -321,12 +321,23 @@ static bool is_bereft(struct sim *s, const struct ledger *l)
     return false;
 }
 
+/* Somebody decided otherwise about a run whose failed items it redrives, or that one does. */
+static bool is_orphan(struct sim *s, const struct ledger *l)
+{
+    while (l->record->adopts[0]) {
+        const struct ledger *older = check_run(s->check, l->record->adopts, strlen(l->record->adopts));
+        if (older == NULL || strcmp(older->adopted_by, l->record->run) != 0)
+            return true;
+        l = older;
+    }
+    return false;
+}
+
 /* Of all that goes wrong here only little may end a run. */
 static void check_loud(struct sim *s, const struct ledger *l)
 {
     bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
-    const struct ledger *older = l->record->adopts[0] ? check_run(s->check, l->record->adopts, strlen(l->record->adopts)) : NULL;
-    if (l->withdrawn || is_bereft(s, l) || (older != NULL && strcmp(older->adopted_by, l->record->run) != 0)) /* somebody decided otherwise about that one */
+    if (l->withdrawn || is_bereft(s, l) || is_orphan(s, l))
         return;
     bool exhausted = l->failed_end && s->hard && strstr(l->why, "Backend error") != NULL;
     if ((l->failed_end && !exhausted) || l->ended_by == LOGM_LOST || (l->ended_by == LOGM_FATAL && !stopped))
