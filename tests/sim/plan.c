@@ -147,6 +147,8 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->limits = chance(&d, .3);
     p->endless = chance(&d, .05);
     p->lease_ms = chance(&d, .25) ? 0 : spread(&d, 5000, 60000);
+    if (p->lease_ms > 0 && p->lease_ms < 2 * p->dml_ms) /* a lease outlives the statement that takes it, or nobody ever has it */
+        p->lease_ms = 3 * p->dml_ms;
     p->drops = p->quiet || chance(&d, .85) ? 0 : .1 * real(&d);
     p->replaces = p->quiet || items > 1000 || chance(&d, .8) ? 0 : .05 * real(&d);
     p->ambush = p->quiet || chance(&d, .75) ? 0 : .7 * real(&d);
