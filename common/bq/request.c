@@ -115,7 +115,7 @@ static const struct failure_row *read_error(const struct http_response *r, const
     const struct failure_row *row = bq_classify(r->status, reason, message, false, err);
     const char *after = http_header(r, "Retry-After");
     if (after && *after >= '0' && *after <= '9' && err->kind == ERR_RETRY)
-        err->retry_after_ms = strtol(after, NULL, 10) * 1000; /* seconds; the form with a date is not used by Google */
+        err->retry_after_ms = i64_min(strtol(after, NULL, 10), 86400) * 1000; /* seconds; the form with a date is not used by Google */
     return row;
 }
 
