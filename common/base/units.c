@@ -63,9 +63,11 @@ int units_duration_ms(const char *text, int64_t *ms, struct error *err)
         *ms = 0;
         return 0;
     }
-    if (scaled(text, units, ARRAY_LEN(units), ms))
-        return 0;
-    return error_set(err, ERR_USAGE, 0, "\"%.200s\" is not a duration; write e.g. 250ms, 30s, 5m, 1h", text);
+    if (!scaled(text, units, ARRAY_LEN(units), ms))
+        return error_set(err, ERR_USAGE, 0, "\"%.200s\" is not a duration; write e.g. 250ms, 30s, 5m, 1h", text);
+    if (*ms > INT64_MAX / US_PER_MS) /* timers count in microseconds */
+        return error_set(err, ERR_USAGE, 0, "\"%.200s\" is too long a duration", text);
+    return 0;
 }
 
 int units_duration_us(const char *text, int64_t *us, struct error *err)
@@ -76,8 +78,7 @@ int units_duration_us(const char *text, int64_t *us, struct error *err)
         return 0;
     if (units_duration_ms(text, &ms, err) != 0)
         return -1;
-    if (__builtin_mul_overflow(ms, US_PER_MS, us))
-        return error_set(err, ERR_USAGE, 0, "\"%.200s\" is too long a duration", text);
+    *us = ms * US_PER_MS;
     return 0;
 }
 
