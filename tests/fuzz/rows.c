@@ -50,6 +50,17 @@ static const struct field *column(const struct schema *s, const char *name)
     return NULL;
 }
 
+/* Names of columns are the same in any case, to BigQuery and to us. */
+static bool has_column(json_t *row, const char *wanted)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(row, name, value)
+        if (strcasecmp(name, wanted) == 0)
+            return true;
+    return false;
+}
+
 static void check_line(const struct schema *s, const char *line, size_t len)
 {
     json_error_t e;
@@ -66,7 +77,7 @@ static void check_line(const struct schema *s, const char *line, size_t len)
             CHECK(json_is_integer(value) || json_is_string(value) || json_is_null(value));
     }
     for (size_t i = 0; i < s->count; i++)
-        CHECK(s->fields[i].mode != MODE_REQUIRED || json_object_get(j, s->fields[i].name));
+        CHECK(s->fields[i].mode != MODE_REQUIRED || has_column(j, s->fields[i].name));
     CHECK(json_integer_value(json_object_get(j, "bqfleet_item")) == 7 && json_integer_value(json_object_get(j, "bqfleet_row")) == 3);
     CHECK(strcmp(json_string_value(json_object_get(j, "bqfleet_load")), "abcdefghij-000002") == 0);
     json_decref(j);
