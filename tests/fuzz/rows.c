@@ -31,12 +31,20 @@ static struct schema *schema_of(size_t which)
     return s;
 }
 
+static bool holds(const char *row, size_t len, const char *word)
+{
+    for (size_t i = 0, n = strlen(word); i + n <= len; i++)
+        if (strncasecmp(row + i, word, n) == 0)
+            return true;
+    return false;
+}
+
 /* jansson's judgement of the row as it came; NULL is fine only where JSON has no such number. */
 static void check_input(const char *row, size_t len)
 {
     json_error_t e;
     json_t *j = json_loadb(row, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
-    bool odd = memmem(row, len, "NaN", 3) || memmem(row, len, "nfinity", 7) || json_error_code(&e) == json_error_numeric_overflow;
+    bool odd = holds(row, len, "nan") || holds(row, len, "inf") || json_error_code(&e) == json_error_numeric_overflow;
     CHECK(j != NULL || odd);
     CHECK(j == NULL || json_is_object(j));
     json_decref(j);
