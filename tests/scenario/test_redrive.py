@@ -369,7 +369,7 @@ def test_runs_that_cannot_be_redriven_say_why(kit):
     kit.worker()
     assert kit.scene.bqfleet("redrive", "nobody").code == 2
     clean = kit.run(good(make_items(10)), code=0)
-    assert "none of them" in kit.redrive(clean, code=1).err
+    assert "nothing to redrive" in kit.redrive(clean, code=1).err
     submitted = kit.scene.bqfleet("submit", batch(kit.scene, make_items(10), "other", job={"handler": "nobodys"}))
     assert submitted.code == 0, submitted
     assert "still working" in kit.redrive(f"other-{kit.scene.id}", code=1).err
