@@ -81,3 +81,14 @@ void golden_compare(const char *name, const char *text)
         b += nb + (b[nb] == '\n');
     }
 }
+
+size_t golden_split(const char *list, char *copy, size_t size, const char **out)
+{
+    size_t n = 0;
+    if (list == NULL)
+        return 0;
+    snprintf(copy, size, "%s", list);
+    for (char *rest = copy, *name; (name = strsep(&rest, ",")) != NULL;)
+        out[n++] = name;
+    return n;
+}

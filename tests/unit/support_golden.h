@@ -13,5 +13,7 @@ void golden_line(struct buf *out, const char *id, const char *sql, doc *types, d
 doc *golden_types(const doc *params);
 /* Fails unless the file of that name holds just this text. BQF_UPDATE_GOLDEN=1 in the environment writes it anew. */
 void golden_compare(const char *name, const char *text);
+/* The names of a list "a,b", which point into copy. How many; none of NULL. */
+size_t golden_split(const char *list, char *copy, size_t size, const char **out);
 
 #endif

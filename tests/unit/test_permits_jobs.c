@@ -72,12 +72,10 @@ static void a_row_is_closed_while_its_last_job_runs_and_taken_when_that_is_over(
     UNTIL(s, client_rests, next);
 }
 
-static void a_closed_row_whose_holder_died_is_taken_when_its_job_is_over(void **state)
+/* A client that has held its permit for its quantum and has closed the row over its job work_1_0. */
+static struct client *close_with_a_job(struct site *s)
 {
-    struct site *s = *state;
-    s->slots = 1;
-    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "work_1_0", .kind = BQMODEL_JOB_SLOW, .ms = 150000}); /* beyond its lease */
-    struct client *holder = site_client(s), *next = site_client(s);
+    struct client *holder = site_client(s);
     holder->stay = true;
     client_want(holder);
     UNTIL(s, client_has_one, holder);
@@ -85,6 +83,15 @@ static void a_closed_row_whose_holder_died_is_taken_when_its_job_is_over(void **
     start_guarded(holder, "work_1_0");
     permit_at_work(holder->use);
     loop_until(s->loop, site_never, s, 5 * US_PER_S);
+    return holder;
+}
+
+static void a_closed_row_whose_holder_died_is_taken_when_its_job_is_over(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "work_1_0", .kind = BQMODEL_JOB_SLOW, .ms = 150000}); /* beyond its lease */
+    struct client *holder = close_with_a_job(s), *next = site_client(s);
     client_kill(holder);
     s->at_once = 0;
     client_want(next);
@@ -161,14 +168,7 @@ static void a_job_that_may_not_be_looked_at_is_named(void **state)
 {
     struct site *s = *state;
     s->slots = 1;
-    struct client *holder = site_client(s), *next = site_client(s);
-    holder->stay = true;
-    client_want(holder);
-    UNTIL(s, client_has_one, holder);
-    loop_until(s->loop, site_never, s, (WAIT_PERMIT_QUANTUM + 1000) * US_PER_MS);
-    start_guarded(holder, "work_1_0");
-    permit_at_work(holder->use);
-    loop_until(s->loop, site_never, s, 5 * US_PER_S);
+    struct client *holder = close_with_a_job(s), *next = site_client(s);
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/jobs/work_1_0", .kind = BQMODEL_STATUS, .times = -1, .status = 403,
                                                     .reason = "accessDenied", .message = "Access Denied: Job local:US.work_1_0"});
     client_want(next);

@@ -163,17 +163,6 @@ static struct schema *schema_of(const char *table)
     return schema;
 }
 
-static size_t split(const char *list, char *copy, size_t size, const char **out)
-{
-    size_t n = 0;
-    if (list == NULL)
-        return 0;
-    snprintf(copy, size, "%s", list);
-    for (char *rest = copy, *name; (name = strsep(&rest, ",")) != NULL;)
-        out[n++] = name;
-    return n;
-}
-
 /* The statement of a case. schema: to be freed by the caller. */
 static int consolidate(const struct kase *k, struct buf *sql, doc **params, struct error *err)
 {
@@ -197,9 +186,9 @@ static int consolidate(const struct kase *k, struct buf *sql, doc **params, stru
         return -1;
     struct sql_cut cut = {
         .target = &into, .schema = schema, .mode = k->mode, .partition = k->unit != PARTITION_NONE ? &partition : NULL, .keys = keys, .order_by = order, .insert_only = keep,
-        .key_count = split(k->keys, copies[0], sizeof(copies[0]), keys),
-        .order_count = split(k->order, copies[1], sizeof(copies[1]), order),
-        .insert_only_count = split(k->keep, copies[2], sizeof(copies[2]), keep),
+        .key_count = golden_split(k->keys, copies[0], sizeof(copies[0]), keys),
+        .order_count = golden_split(k->order, copies[1], sizeof(copies[1]), order),
+        .insert_only_count = golden_split(k->keep, copies[2], sizeof(copies[2]), keep),
         .shards = shards, .shard_count = (size_t)k->shards, .ages = k->ages ? ages : NULL, .loads = loads, .load_count = (size_t)k->loads,
         .exclusions = exclusions, .exclusion_count = k->exclusions ? ARRAY_LEN(exclusions) : 0,
         .side = k->side ? &side_table : NULL, .fence = k->fence ? &fence : NULL,

@@ -46,17 +46,6 @@ static struct schema *schema_of(const char *table)
     return NULL;
 }
 
-static size_t split(const char *list, char *copy, size_t size, const char **out)
-{
-    size_t n = 0;
-    if (list == NULL)
-        return 0;
-    snprintf(copy, size, "%s", list);
-    for (char *rest = copy, *name; (name = strsep(&rest, ",")) != NULL;)
-        out[n++] = name;
-    return n;
-}
-
 /* The survey, and the statement. */
 static void add(struct buf *out, const struct kase *k)
 {
@@ -72,8 +61,8 @@ static void add(struct buf *out, const struct kase *k)
         partition_make(schema, k->unit == PARTITION_RANGE ? PART_RANGE : PART_TIME, k->partition, partition_unit_name(k->unit), 0, 100, 10, &partition, &err))
         fail_msg("%s", err.text);
     struct sql_scope some = {.ids = ids, .count = 2, .has_range = true, .has_null = k->part_null, .lo = 0, .hi = 10};
-    struct sql_dedupe d = {.table = &table, .schema = schema, .keys = keys, .key_count = split(k->keys, copies[0], sizeof(copies[0]), keys), .order_by = order,
-                           .order_count = split(k->order, copies[1], sizeof(copies[1]), order), .null_keys = k->nulls, .partition = k->partition ? &partition : NULL,
+    struct sql_dedupe d = {.table = &table, .schema = schema, .keys = keys, .key_count = golden_split(k->keys, copies[0], sizeof(copies[0]), keys), .order_by = order,
+                           .order_count = golden_split(k->order, copies[1], sizeof(copies[1]), order), .null_keys = k->nulls, .partition = k->partition ? &partition : NULL,
                            .rewritten = some, .apart = k->apart, .fence = k->fence ? &fence : NULL};
     d.compared = k->all ? (struct sql_scope){0} : some;
     for (int i = 0; i < 2; i++) {
