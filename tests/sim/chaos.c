@@ -157,6 +157,7 @@ static void trouble_service(struct sim *s)
     struct bqmodel_fault f = kinds[sim_below(s, ARRAY_LEN(kinds))];
     f.match = jobs[sim_below(s, ARRAY_LEN(jobs))];
     s->hard |= f.times >= 10;
+    s->slowed_ms += f.kind == BQMODEL_JOB_SLOW || f.kind == BQMODEL_JOB_PENDING ? f.ms : 0;
     sim_did(s, DEED_SERVICE, "service", "fault %d for %s, %d times, %" PRId64 " ms", f.kind, f.match, f.times, f.ms);
     bqmodel_fault(s->model, &f);
 }
@@ -249,6 +250,7 @@ void chaos_calm(struct sim *s)
     s->calm = true;
     timer_stop(step_timer);
     trace("world", "** calm");
+    stranger_calm();
     bqmodel_clear_faults(s->model);
     bqmodel_options(s->model)->chaos.rnd = NULL;
     world_broker(s, 0);

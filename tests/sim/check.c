@@ -98,6 +98,16 @@ static void note_number(struct ledger *l, int64_t item, int64_t number)
     l->numbers[item] = number;
 }
 
+static void add_work(struct work_log *w, int64_t offset, struct work of)
+{
+    if (offset >= w->cap) {
+        w->cap = i64_max(64, offset * 2);
+        w->v = xreallocarray(w->v, (size_t)w->cap, sizeof(*w->v));
+    }
+    assert(offset == w->count);
+    w->v[w->count++] = of;
+}
+
 static void take_work(struct check *c, const struct bus_out *o, int32_t partition, int64_t offset)
 {
     struct work_log *w = &c->work[partition];
@@ -108,12 +118,7 @@ static void take_work(struct check *c, const struct bus_out *o, int32_t partitio
     assert(rc == 0);
     (void)rc;
     struct ledger *l = check_run(c, e.run, e.run_len);
-    if (offset >= w->cap) {
-        w->cap = i64_max(64, offset * 2);
-        w->v = xreallocarray(w->v, (size_t)w->cap, sizeof(*w->v));
-    }
-    assert(offset == w->count);
-    w->v[w->count++] = (struct work){.run = l ? l->index : -1, .item = e.item};
+    add_work(w, offset, (struct work){.run = l ? l->index : -1, .item = e.item});
     if (l == NULL)
         sim_violated(c->sim, INV_ROWS, "an item of %.*s is published before its record", (int)e.run_len, e.run);
     char key[32];
@@ -140,6 +145,25 @@ static void take_log(struct check *c, const struct bus_out *o, int64_t offset)
               m.manifest.range_count, m.manifest.empty_count, m.manifest.failure_count, m.text ? " " : "", m.text ? m.text : "");
     if (before != l->phase)
         trace("log", "%s: phase %d, %" PRId64 " of %" PRId64 " done, %" PRId64 " failed", l->record->run, l->phase, l->done, l->items, l->failed);
+    logmsg_free(memory);
+    stranger_heard(o);
+}
+
+void check_stray(struct check *c, const struct bus_out *o, int32_t partition, int64_t offset)
+{
+    const char *topic = o->topic + strlen(SIM_PREFIX);
+    struct log_msg m;
+    struct logmsg_memory *memory;
+    struct error err = ERROR_INIT;
+    if (strncmp(topic, "work.", 5) == 0)
+        add_work(&c->work[partition], offset, (struct work){.run = -1});
+    struct ledger *l = strcmp(topic, "results") == 0 && o->value != NULL ? check_run(c, o->key, o->key_len) : NULL;
+    if (l == NULL || logmsg_decode(o->value, o->value_len, &m, &memory, &err) != 0)
+        return;
+    if (m.type == LOGM_SEAL && l->phase == PHASE_PUBLISHING)
+        l->contradicted = true;
+    else
+        ledger_apply(c, l, &m, offset);
     logmsg_free(memory);
 }
 

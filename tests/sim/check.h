@@ -40,6 +40,7 @@ struct ledger {
     enum log_type ended_by;    /* LOGM_SEAL: complete */
     bool failed_end;           /* a cut of it failed */
     bool bereft;               /* a staging table of it went */
+    bool contradicted;         /* a stranger has sealed it with fewer items than there are */
     char why[300];             /* what the message says that ended it */
     int64_t *owner, owners;    /* of an item: the load's index, or OWNER_ */
     int64_t *numbers, number_cap; /* of an item: that of its key; -1 */
@@ -78,6 +79,9 @@ static inline bool ledger_open(const struct ledger *l) { return !l->withdrawn &&
 bool ledger_settled(const struct ledger *);
 void check_tick(struct sim *);  /* now and then */
 void check_end(struct sim *);   /* at the end: tables, effects, permits */
+
+/* What a stranger has said is there, and mostly means nothing. */
+void check_stray(struct check *, const struct bus_out *, int32_t partition, int64_t offset);
 
 /* check_log.c */
 void ledger_apply(struct check *, struct ledger *, const struct log_msg *, int64_t offset);

@@ -337,9 +337,10 @@ static bool is_orphan(struct sim *s, const struct ledger *l)
 static void check_loud(struct sim *s, const struct ledger *l)
 {
     bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
-    if (l->withdrawn || is_bereft(s, l) || is_orphan(s, l))
+    if (l->withdrawn || l->contradicted || is_bereft(s, l) || is_orphan(s, l))
         return;
-    bool exhausted = l->failed_end && s->hard && strstr(l->why, "Backend error") != NULL;
+    /* The last one of a job's tries may have failed for the other thing that was drawn. */
+    bool exhausted = l->failed_end && s->hard && (strstr(l->why, "Backend error") != NULL || strstr(l->why, "due to concurrent update") != NULL);
     if ((l->failed_end && !exhausted) || l->ended_by == LOGM_LOST || (l->ended_by == LOGM_FATAL && !stopped))
         sim_violated(s, INV_LOUD, "%s ends as %s, for which there is no reason: %s", l->record->run, l->failed_end ? "failed" : log_type_name(l->ended_by), l->why);
     if (l->ended_by == LOGM_ABANDON && s->plan.quiet)

@@ -24,6 +24,15 @@ static void on_doom(void *arg)
         p->doom_fn(p);
 }
 
+/* As those are that were given no credentials: they do all but what needs BigQuery. */
+static void forgo_service(struct proc *p)
+{
+    permits_set_free(p->permits);
+    bq_free(p->world.bq);
+    p->permits = p->world.permits = NULL;
+    p->world.bq = NULL;
+}
+
 static void come(struct sim *s, struct proc *p, enum proc_kind kind, int slot, const char *letter)
 {
     int lives = p->lives + 1;
@@ -45,6 +54,8 @@ static void come(struct sim *s, struct proc *p, enum proc_kind kind, int slot, c
     p->permits = permits_set_new(bq, &p->rnd, p->name, s->plan.lease_ms);
     p->world = (struct world){.loop = loop, .rnd = &p->rnd, .bus = sleeper_bus(p->sleeper), .bq = bq, .permits = p->permits, .metrics = &p->metrics,
                               .prefix = SIM_PREFIX};
+    if (kind == PROC_SUBMITTER ? s->odd.plain_submitters : kind == PROC_COORDINATOR && slot > 0 && s->odd.plain_coordinators)
+        forgo_service(p);
     trace(p->name, "starts");
 }
 

@@ -70,7 +70,7 @@ void plan_text(const struct plan *, struct buf *out);
 /* --- what is told at the end ----------------------------------------------------------------------------------------------------------------------- */
 
 enum deed { DEED_KILL, DEED_RESTART, DEED_PAUSE, DEED_CUT, DEED_EXPEL, DEED_SKEW, DEED_BROKER, DEED_WIDEN, DEED_SERVICE, DEED_STEER, DEED_SUBMIT, DEED_REDRIVE,
-            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_COUNT };
+            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_COUNT };
 const char *deed_name(enum deed);
 
 struct report {
@@ -152,6 +152,15 @@ void row_facts(const struct sim *, const struct batch_plan *, int64_t number /* 
 int64_t rows_of(const struct sim *, const struct batch_plan *, int64_t number, int64_t attempt);
 const struct child_ops *handler_ops(void); /* self: struct proc */
 
+/* --- oddities (stranger.c) ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Drawn by dice of their own, so that a seed without them is as it was. */
+struct oddities {
+    double words, refusals;      /* of each a second: messages of somebody who has no business there; processes whose credentials are refused for a time */
+    bool plain_coordinators, plain_submitters; /* without BigQuery: of the coordinators all but the first */
+};
+void odd_draw(struct oddities *, const struct plan *);
+
 /* --- the world (world.c) --------------------------------------------------------------------------------------------------------------------------------- */
 
 struct check;
@@ -172,6 +181,8 @@ struct sim {
     bool calm, broker_away, widened;
     bool hard;                   /* jobs were drawn to fail more often than they are tried */
     int64_t broker_back_us;
+    int64_t slowed_ms;           /* for which jobs were drawn to take longer: one may get all that */
+    struct oddities odd;
     uint64_t runs_named;
 };
 void sim_run(uint64_t seed, struct report *);
@@ -192,6 +203,13 @@ void chaos_calm(struct sim *);
 /* It has sent a statement that writes into a target; kind: how its job's id begins. */
 void chaos_wrote(struct proc *, const char *kind);
 void chaos_stop(struct sim *);
+
+/* Says what nobody should, and refuses credentials, until the calm. */
+void stranger_open(struct sim *);
+void stranger_calm(void);
+void stranger_close(struct sim *);
+/* A message of a run's log, which may come a second time. */
+void stranger_heard(const struct bus_out *);
 
 /* --- the history (trace.c) -------------------------------------------------------------------------------------------------------------------------------- */
 

@@ -35,8 +35,9 @@ void sleeper_calm(struct sleeper *);
 /* Its wall clock is so far ahead of the world's, from now on. */
 void sleeper_skew(struct sleeper *, int64_t us);
 /* Its network, in each direction. What it asks of BigQuery ends in an error then, executed or not; what it publishes waits; a group whose session passes
- * without a word of it goes on without it, and it learns that when it is back. CUT_LOG: runs' logs alone come late, whatever else it asks is answered. */
-enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_LOG = 16, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
+ * without a word of it goes on without it, and it learns that when it is back. CUT_LOG: runs' logs alone come late, whatever else it asks is answered. CUT_UNKNOWN,
+ * CUT_DENIED: BigQuery does not take its credentials (401, 403), with CUT_WRITES only those of jobs that write into targets, and of their permits. */
+enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_LOG = 16, CUT_UNKNOWN = 32, CUT_DENIED = 64, CUT_WRITES = 128, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
 void sleeper_cut(struct sleeper *, unsigned directions);
 /* Its groups throw it out, as over a poll that came too late; it joins again some seconds later. */
 void sleeper_expel(struct sleeper *);

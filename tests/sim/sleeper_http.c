@@ -16,6 +16,7 @@ struct http_call {
     bool sent;                   /* the kernel has it: it leaves whatever becomes of the process */
     bool gone;                   /* it has left */
     bool forgotten;              /* nobody waits for its answer */
+    int refused;                 /* 401 or 403: it is told so; 0: it is not */
     bool answered;               /* too late: its owner was killed, and has yet to forget it */
     http_cb *cb;
     void *arg;
@@ -102,6 +103,31 @@ static void on_outer_answer(void *arg, struct http_response *r)
         on_answer(c, r);
 }
 
+/* Its credentials are not good, or not good for that. */
+static bool is_refused(const struct http_call *c)
+{
+    static const char *const writes[] = {"bqfleet_cut", "bqfleet_direct", "bqfleet_permit"};
+    if ((c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) == 0 || (c->s->cut & CUT_WRITES) == 0)
+        return (c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) != 0;
+    for (size_t i = 0; i < ARRAY_LEN(writes); i++)
+        if (strstr(c->request.url, writes[i]) != NULL || (c->slice.len > 0 && memmem(c->slice.data, c->slice.len, writes[i], strlen(writes[i])) != NULL))
+            return true;
+    return false;
+}
+
+static void on_refusal(void *arg)
+{
+    static const char format[] = "{\"error\":{\"code\":%d,\"message\":\"%s\",\"errors\":[{\"message\":\"%s\",\"domain\":\"global\",\"reason\":\"%s\"}]}}";
+    struct http_call *c = arg;
+    struct error none = ERROR_INIT;
+    struct buf body = BUF_INIT(1024);
+    struct http_header type = {(char *)(uintptr_t)"Content-Type", (char *)(uintptr_t)"application/json; charset=UTF-8"};
+    const char *text = c->refused == 401 ? "Invalid Credentials" : "Access Denied: the simulation says so";
+    buf_xprintf(&body, format, c->refused, text, text, c->refused == 401 ? "authError" : "accessDenied");
+    on_answer(c, &(struct http_response){.status = c->refused, .body = &body, .headers = &type, .header_count = 1, .err = &none});
+    buf_free(&body);
+}
+
 static void leave(void *arg)
 {
     struct http_call *c = arg;
@@ -111,6 +137,12 @@ static void leave(void *arg)
     c->s->outstanding++;
     if ((c->s->cut & CUT_HTTP_OUT) != 0) {
         silence(c, false);
+        return;
+    }
+    if (is_refused(c)) {
+        c->refused = (c->s->cut & CUT_UNKNOWN) != 0 ? 401 : 403;
+        c->late = timer_new(c->s->base, on_refusal, c);
+        timer_set(c->late, (int64_t)rnd_below(c->s->rnd, 100 * US_PER_MS));
         return;
     }
     if (c->s->observer.requested)

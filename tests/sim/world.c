@@ -51,6 +51,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
 {
     s->report = report;
     plan_draw(&s->plan, seed);
+    odd_draw(&s->odd, &s->plan);
     rnd_seeded(&s->dice, seed ^ UINT64_C(0x5deece66d));
     rnd_seeded(&s->net, seed ^ UINT64_C(0xda942042e4dd58b5));
     s->loop = loop_new_virtual(WALL_AT_START_US);
@@ -61,6 +62,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     make_topics(s);
     check_open(s);
     hand_open(s);
+    stranger_open(s);
     report->seed = seed;
     report->workers = s->plan.workers;
 }
@@ -106,6 +108,7 @@ static void kill_living(struct proc *p)
 static void close_world(struct sim *s)
 {
     chaos_stop(s);
+    stranger_close(s);
     each_proc(s, kill_living);
     hand_close(s);
     sleep_ms(s, 900000); /* what was sent is answered */
@@ -123,11 +126,11 @@ static void close_world(struct sim *s)
 
 /* --- its course ------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* After the calm: an hour, for what waits longest (an abandoned submission, backoffs, leases, a job that was lost sight of), and all the work there is
+/* After the calm: an hour, for what waits longest (an abandoned submission, backoffs, leases, a job that was lost sight of), what jobs were slowed down for, and all the work there is
  * done one item after the other. */
 static int64_t bound_ms(const struct sim *s)
 {
-    int64_t ms = 3600000;
+    int64_t ms = 3600000 + s->slowed_ms;
     for (int i = 0; i < s->plan.batch_count; i++) {
         const struct batch_plan *b = &s->plan.batches[i];
         ms += s->plan.limits || b->items > 200 ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day, and workers keep to that */
@@ -211,6 +214,8 @@ void sim_run(uint64_t seed, struct report *report)
         struct buf text = BUF_INIT(1 << 16);
         plan_text(&s->plan, &text);
         trace("plan", "%s", text.data);
+        trace("plan", "strange words %.3f, refused credentials %.3f /s%s%s", s->odd.words, s->odd.refusals, s->odd.plain_coordinators ? ", coordinators without BigQuery" : "",
+              s->odd.plain_submitters ? ", submitters without BigQuery" : "");
         buf_free(&text);
     }
     start_all(s);
