@@ -22,23 +22,27 @@ void permits_wait_turn(struct permits *p)
     permits_wait(p, (int64_t)((double)permits_look_ms(p) * (0.5 + rnd_real(p->o.rnd))));
 }
 
-/* Nobody here gets a permit: each is told why. */
+/* Nobody here gets a permit: each is told why, and may end others' uses, or free the permits. */
 void permits_refuse_all(struct permits *p, const struct error *err)
 {
-    struct permit_uses refused = TAILQ_HEAD_INITIALIZER(refused);
     struct error copy = *err;
-    TAILQ_CONCAT(&refused, &p->wishes, link);
+    bool gone = false;
     struct permit_use *u;
-    TAILQ_FOREACH(u, &refused, link)
-        u->list = &refused;
+    assert(p->gone == NULL);
+    TAILQ_CONCAT(&p->refused, &p->wishes, link);
+    TAILQ_FOREACH(u, &p->refused, link)
+        u->list = &p->refused;
+    p->gone = &gone;
     p->step = REST;
     permits_next(p);
-    while ((u = TAILQ_FIRST(&refused)) != NULL) {
+    while (!gone && (u = TAILQ_FIRST(&p->refused)) != NULL) {
         permit_cb *cb = u->cb;
         void *arg = u->arg;
         permit_end(u, false);
         cb(arg, NULL, &copy);
     }
+    if (!gone)
+        p->gone = NULL;
 }
 
 /* Trouble of ours, or of the service: again after a while; or it will not pass. */
@@ -175,6 +179,7 @@ struct permits *permits_new(const struct permits_options *o)
     p->loop = bq_loop(o->bq);
     p->typical_ms = TYPICAL_MS;
     TAILQ_INIT(&p->wishes);
+    TAILQ_INIT(&p->refused);
     p->timer = timer_new(p->loop, permits_on_timer, p);
     p->renew = timer_new(p->loop, permits_renew, p);
     return p;
@@ -192,8 +197,13 @@ void permits_free(struct permits *p)
     timer_free(p->renew);
     doc_free(p->configuration);
     struct permit_use *u;
+    TAILQ_CONCAT(&p->wishes, &p->refused, link);
+    TAILQ_FOREACH(u, &p->wishes, link)
+        u->list = &p->wishes;
     while ((u = TAILQ_FIRST(&p->wishes)) != NULL)
         permit_end(u, false);
+    if (p->gone != NULL)
+        *p->gone = true;
     if (p->used != NULL) {
         free(p->used->job);
         free(p->used->purpose);

@@ -55,6 +55,8 @@ struct permits {
     struct loop *loop;
     enum step step;
     struct permit_uses wishes;
+    struct permit_uses refused;   /* each is being told why */
+    bool *gone;                   /* set when this is freed meanwhile, by one of them */
     struct permit_use *used;      /* the one whose job is guarded, or NULL */
     struct timer *timer, *renew;
     struct bq_call *call;

@@ -164,6 +164,32 @@ static void without_permission_a_wish_is_refused(void **state)
     assert_true(permits_rest(c->permits));
 }
 
+struct impatient { struct permits *permits; int told; };
+
+/* Whoever cannot write leaves at once, and takes its permits along. */
+static void leave(void *arg, const struct permit_grant *grant, const struct error *err)
+{
+    struct impatient *i = arg;
+    assert_null(grant);
+    assert_int_equal(err->code, 403);
+    i->told++;
+    permits_free(i->permits);
+}
+
+static void one_that_is_refused_may_free_the_permits_that_others_wait_for(void **state)
+{
+    struct site *s = *state;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/datasets/ds/tables/bqfleet_permits", .kind = BQMODEL_STATUS,
+                                                    .times = -1, .status = 403, .reason = "accessDenied", .message = "Access Denied"});
+    struct client *c = site_client(s);
+    struct impatient i = {.permits = c->permits};
+    c->permits = NULL;
+    for (int n = 0; n < 3; n++)
+        permits_want(i.permits, "work", "to be told", leave, &i);
+    loop_until(s->loop, site_never, s, 60 * US_PER_S);
+    assert_int_equal(i.told, 1); /* who frees them has no wish any more */
+}
+
 static void waiting_costs_no_statement(void **state)
 {
     struct site *s = *state;
@@ -211,6 +237,7 @@ int main(void)
         TEST(a_killed_holder_is_waited_for_no_longer_than_its_lease), TEST(a_holder_renews_for_as_long_as_it_works),
         TEST(a_lost_reply_to_a_take_is_settled),
         TEST(a_take_that_fails_in_bigquery_is_tried_again), TEST(without_permission_a_wish_is_refused), TEST(waiting_costs_no_statement),
+        TEST(one_that_is_refused_may_free_the_permits_that_others_wait_for),
         TEST(a_hundred_contend_and_none_starves),
     };
     cmocka_set_test_filter(getenv("ONLY"));
