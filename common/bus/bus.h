@@ -145,5 +145,7 @@ struct bus_memory_options {
 struct bus *bus_memory(struct loop *, const struct bus_memory_options *);
 /* The topic has so many partitions from now on, if that is more; its groups deal them out anew. */
 void bus_memory_widen(struct bus *, const char *topic, int32_t partitions);
+/* The partition has no message before that offset any more, as after its retention or `kafka-delete-records`. Not from the bus's own callbacks. */
+void bus_memory_delete(struct bus *, const char *topic, int32_t partition, int64_t before);
 
 #endif

@@ -194,6 +194,35 @@ void bus_memory_widen(struct bus *b, const char *topic, int32_t partitions)
     mem_groups_deal(m, t);
 }
 
+/* A group goes on at what is left, as Kafka's does; who follows is told that its place is gone. */
+static void readers_go_on(struct bus_memory *m, struct mem_part *p)
+{
+    struct mem_follow *f;
+    struct mem_reader *r;
+    LIST_FOREACH(f, &m->follows, link) {
+        if (f->reader.part != p || f->reader.cursor.next >= p->low)
+            continue;
+        int64_t from = f->reader.cursor.next;
+        mem_reader_detach(m, &f->reader);
+        f->failed = true;
+        (void)bus_error_range(&mem_op_new(m, run_failed, f, NULL)->err, p->topic->info.name, p->index, from);
+    }
+    TAILQ_FOREACH(r, &p->readers, part_link)
+        if (r->cursor.next < p->low)
+            r->cursor = (struct mem_cursor){.next = p->low};
+}
+
+void bus_memory_delete(struct bus *b, const char *topic, int32_t partition, int64_t before)
+{
+    struct bus_memory *m = bus_memory_of(b);
+    struct mem_topic *t = mem_topic_find(m, topic);
+    assert(t != NULL && partition < t->info.partitions && !m->in_turn);
+    struct mem_part *p = &t->parts[partition];
+    p->low = i64_max(p->low, i64_min(before, p->visible));
+    readers_go_on(m, p);
+    mem_part_trim(p, p->low);
+}
+
 void mem_ping(struct bus *b, int64_t wait_ms, bus_done_cb *cb, void *arg)
 {
     (void)wait_ms;

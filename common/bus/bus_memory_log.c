@@ -145,7 +145,7 @@ void mem_part_trim(struct mem_part *p, int64_t offset)
             if (r->cursor.seg == seg)
                 r->cursor.seg = NULL;
         TAILQ_REMOVE(&p->segs, seg, link);
-        p->low = seg->end;
+        p->low = i64_max(p->low, seg->end);
         free(seg);
     }
 }

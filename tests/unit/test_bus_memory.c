@@ -66,6 +66,30 @@ static void what_every_group_is_done_with_is_forgotten(void **state)
     follower_stop(&f);
 }
 
+static void who_follows_what_is_deleted_is_told_and_a_group_goes_on_with_the_rest(void **state)
+{
+    struct bus_env *env = *state;
+    const char *topic = env_topic(env, 1);
+    env_publish(env, topic, 0, 0, 100);
+    struct member m = {.wanted = 40};
+    struct follower early = {0}, late = {0};
+    bus_memory_delete(env->bus, topic, 0, 60);
+    assert_int_equal(low_of(env, topic), 60);
+    follower_start(&early, env, topic, 0, 59);
+    follower_start(&late, env, topic, 0, 60);
+    member_join(&m, env, env_name(env, "group"), topic, NULL, 0);
+    WAIT_FOR(env, follower_failed, &early);
+    assert_string_equal(early.err.reason, "out of range");
+    WAIT_FOR(env, member_has_all, &m);
+    assert_false(follower_failed(&late));
+    bus_memory_delete(env->bus, topic, 0, 1000); /* no more than there is; whoever has read it all is where it was */
+    assert_int_equal(low_of(env, topic), 100);
+    assert_false(follower_failed(&late));
+    follower_stop(&early);
+    follower_stop(&late);
+    member_leave(&m, true);
+}
+
 /* The commit is there on the next turn, and by then a follower has not read much. */
 static void a_follower_keeps_what_it_has_not_read(void **state)
 {
@@ -158,6 +182,7 @@ int main(void)
     const struct CMUnitTest own[] = {
         cmocka_unit_test(what_every_group_is_done_with_is_forgotten),
         cmocka_unit_test(a_topic_without_limit_of_retention_keeps_all),
+        cmocka_unit_test(who_follows_what_is_deleted_is_told_and_a_group_goes_on_with_the_rest),
         cmocka_unit_test(a_static_member_that_stays_away_is_replaced_after_its_session),
         cmocka_unit_test(an_acknowledgement_takes_the_delay),
     };
