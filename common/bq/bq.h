@@ -45,6 +45,7 @@ struct bq_request {
     bool absent_ok;          /* a 404 is an answer too: without a doc, err NULL */
     bool urgent;
     bool again;              /* repeats one that failed (whoever sends with `once` repeats by itself) */
+    bool (*sound)(const doc *); /* whether a good answer (308 aside) can be BigQuery's at all: else it is a proxy's, and as one that was lost; NULL: any can */
 };
 /* status 2xx (and 308): answer (may be NULL when empty), err NULL. Otherwise err, with the kind the service's own words give
  * (bq_classify), its status as code and its reason; status 0: no answer. maybe_executed as in http.h. */

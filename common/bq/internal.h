@@ -49,6 +49,8 @@ void bq_location_query(const char *location, struct buf *out);
 /* {"jobReference":..., "configuration":...} */
 doc *bq_job_resource(const struct bq *, const char *job_id, const char *location, const doc *configuration);
 
+/* Whether it can be a job's resource. */
+bool bq_is_job(const doc *);
 /* jobs.insert without media. */
 struct bq_call *bq_job_post(struct bq *, const doc *resource, bq_cb *, void *arg);
 /* Waits for a query's end, for BQ_RESULTS_WAIT_MS at most. A failed job is an error of this request. */

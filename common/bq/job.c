@@ -256,10 +256,7 @@ static void inserted(void *arg, const struct bq_answer *a)
     if (a->err == NULL) {
         metric_add(j->bq->metrics, METRIC_JOBS, 1);
         j->ours = true;
-        if (a->doc)
-            look(j, a->doc);
-        else
-            job_enter(j, STEP_READ);
+        look(j, a->doc);
     } else if (a->err->code == 409) {
         job_enter(j, STEP_READ);
     } else if (a->err->kind == ERR_QUOTA && quota_again(j, a)) {

@@ -31,12 +31,17 @@ doc *bq_query_config(const char *sql, doc *params, int64_t max_bytes_billed)
     return doc_set(doc_object(), "query", query);
 }
 
+bool bq_is_job(const doc *d)
+{
+    return doc_str(d, "status.state", "")[0] != '\0';
+}
+
 struct bq_call *bq_job_get(struct bq *bq, const char *job_id, const char *location, bq_cb *cb, void *arg)
 {
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX);
     bq_job_path(bq->project, job_id, "", &path);
     bq_location_query(location, &query);
-    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .absent_ok = true};
+    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .absent_ok = true, .sound = bq_is_job};
     struct bq_call *call = bq_send(bq, &r, cb, arg);
     buf_free(&path);
     buf_free(&query);
@@ -65,9 +70,14 @@ struct bq_call *bq_job_post(struct bq *bq, const doc *resource, bq_cb *cb, void 
     buf_xputs(&path, "/projects/");
     http_escape(&path, bq->project);
     buf_xputs(&path, "/jobs");
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = resource}, cb, arg);
+    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = resource, .sound = bq_is_job}, cb, arg);
     buf_free(&path);
     return call;
+}
+
+static bool is_results(const doc *d)
+{
+    return doc_type(doc_get(d, "jobComplete")) == DOC_BOOL;
 }
 
 #define RESULTS_TIMEOUT_MS 120000
@@ -80,7 +90,7 @@ struct bq_call *bq_job_results(struct bq *bq, const char *job_id, const char *lo
     http_escape(&path, job_id);
     bq_location_query(location, &query);
     buf_xprintf(&query, "maxResults=0&timeoutMs=%d", BQ_RESULTS_WAIT_MS);
-    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .once = true, .first_byte_ms = RESULTS_TIMEOUT_MS};
+    struct bq_request r = {.method = "GET", .path = path.data, .query = query.data, .once = true, .first_byte_ms = RESULTS_TIMEOUT_MS, .sound = is_results};
     struct bq_call *call = bq_send(bq, &r, cb, arg);
     buf_free(&path);
     buf_free(&query);

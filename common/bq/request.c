@@ -32,6 +32,7 @@ struct bq_call {
     struct error unsent;             /* why it was not sent: delivered by the timer */
     int failures;
     bool once, urgent, absent_ok;
+    bool (*sound)(const doc *);
     bool refreshed;                  /* for a 401; another one at once will not be mended by that */
     bool asking;                     /* auth will call back, which cannot be cancelled */
     bool dead;                       /* cancelled while asking */
@@ -128,6 +129,17 @@ static enum gate_answer told(const struct http_response *r, const struct failure
     return r->status >= 500 && row != NULL && row->kind == ERR_RETRY ? GATE_SILENT : GATE_WELL;
 }
 
+/* The answer's body. What cannot be BigQuery's, as a proxy's page, is an error, whatever its status says. */
+static doc *read_body(const struct bq_call *c, const struct http_response *r, bool good, struct error *err)
+{
+    doc *body = NULL;
+    if (r->body && r->body->len > 0 && r->status != 308)
+        body = doc_parse(r->body->data, r->body->len, "BigQuery's answer", err);
+    if (good && r->status != 308 && err->kind == ERR_NONE && c->sound && !c->sound(body))
+        error_set(err, ERR_RETRY, r->status, "status %d, and not what BigQuery answers: %.200s", r->status, r->body && r->body->len > 0 ? r->body->data : "nothing");
+    return body;
+}
+
 static void answered(void *arg, struct http_response *r)
 {
     struct bq_call *c = arg;
@@ -144,9 +156,7 @@ static void answered(void *arg, struct http_response *r)
         return;
     }
     bool good = (r->status >= 200 && r->status < 300) || r->status == 308;
-    AUTO(doc_free_auto) doc *body = NULL;
-    if (r->body && r->body->len > 0 && r->status != 308)
-        body = doc_parse(r->body->data, r->body->len, "BigQuery's answer", &err);
+    AUTO(doc_free_auto) doc *body = read_body(c, r, good, &err);
     a.doc = body;
     if (!good)
         a.failure = read_error(r, body, &err);
@@ -159,11 +169,13 @@ static void answered(void *arg, struct http_response *r)
         c->refreshed = true;
         auth_refused(c->bq->auth, c->stamp);
         timer_set(c->timer, 0);
-    } else if (r->status == 404 && c->absent_ok) {
+    } else if (r->status == 404 && c->absent_ok && doc_type(body) == DOC_OBJECT) {
         a.doc = NULL;
         a.err = NULL;
         end(c, &a);
     } else if (!good) {
+        if (r->status == 404 && c->absent_ok) /* not in BigQuery's words: nothing is known to be absent */
+            err.kind = ERR_RETRY;
         failed(c, &a);
     } else if (err.kind != ERR_NONE) { /* cut short, or not BigQuery's */
         err.kind = ERR_RETRY;
@@ -294,6 +306,7 @@ struct bq_call *bq_send_owned(struct bq *bq, const struct bq_request *r, bq_cb *
     c->once = r->once;
     c->urgent = r->urgent;
     c->absent_ok = r->absent_ok;
+    c->sound = r->sound;
     c->pass = (struct gate_pass){.go = go, .arg = c, .urgent = r->urgent, .failed = r->again};
     c->hooks = hooks;
     c->cb = cb;

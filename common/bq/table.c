@@ -17,6 +17,12 @@ void bq_table_path(const struct bq_ref *ref, const char *suffix, struct buf *out
     buf_xputs(out, suffix);
 }
 
+/* Whether it can be a table's resource: servers leave out this or that. */
+static bool is_table(const doc *d)
+{
+    return doc_type(doc_get(d, "tableReference")) == DOC_OBJECT || doc_type(doc_get(d, "schema")) == DOC_OBJECT;
+}
+
 /* --- tables.get -------------------------------------------------------------------------------------------------------------------------- */
 
 struct table_get {
@@ -80,7 +86,7 @@ struct bq_call *bq_table_get(struct bq *bq, const struct bq_ref *ref, bq_table_c
     *g = (struct table_get){.ref = *ref, .cb = cb, .arg = arg};
     struct buf path = BUF_INIT(BQ_PATH_MAX);
     bq_table_path(ref, "", &path);
-    struct bq_call *call = bq_send_owned(bq, &(struct bq_request){.method = "GET", .path = path.data}, got_table, g, &hooks);
+    struct bq_call *call = bq_send_owned(bq, &(struct bq_request){.method = "GET", .path = path.data, .sound = is_table}, got_table, g, &hooks);
     buf_free(&path);
     return call;
 }
@@ -110,7 +116,7 @@ struct bq_call *bq_table_create(struct bq *bq, const struct bq_table_new *n, bq_
     dataset.table[0] = '\0';
     struct buf path = BUF_INIT(BQ_PATH_MAX);
     bq_table_path(&dataset, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body}, cb, arg);
+    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body, .sound = is_table}, cb, arg);
     buf_free(&path);
     return call;
 }
@@ -120,7 +126,7 @@ struct bq_call *bq_table_expire(struct bq *bq, const struct bq_ref *ref, int64_t
     AUTO(doc_free_auto) doc *body = doc_set_int_text(doc_object(), "expirationTime", expires_ms);
     struct buf path = BUF_INIT(BQ_PATH_MAX);
     bq_table_path(ref, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "PATCH", .path = path.data, .body = body}, cb, arg);
+    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "PATCH", .path = path.data, .body = body, .sound = is_table}, cb, arg);
     buf_free(&path);
     return call;
 }
@@ -146,6 +152,11 @@ struct bq_call *bq_dataset_get(struct bq *bq, const char *project, const char *d
     return call;
 }
 
+static bool is_rows(const doc *d)
+{
+    return doc_get(d, "kind") != NULL || doc_get(d, "totalRows") != NULL || doc_get(d, "rows") != NULL;
+}
+
 struct bq_call *bq_table_rows(struct bq *bq, const struct bq_ref *ref, int64_t start, int64_t max, const char *page_token, bq_cb *cb, void *arg)
 {
     struct buf path = BUF_INIT(BQ_PATH_MAX), query = BUF_INIT(BQ_PATH_MAX * 4);
@@ -158,7 +169,7 @@ struct bq_call *bq_table_rows(struct bq *bq, const struct bq_ref *ref, int64_t s
     } else {
         buf_xprintf(&query, "startIndex=%" PRId64 "&", start);
     }
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "GET", .path = path.data, .query = query.data}, cb, arg);
+    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "GET", .path = path.data, .query = query.data, .sound = is_rows}, cb, arg);
     buf_free(&path);
     buf_free(&query);
     return call;

@@ -272,7 +272,7 @@ static void send_multipart(struct bq_upload *u)
     struct buf path = BUF_INIT(BQ_PATH_MAX);
     start_path(u->bq, &path);
     struct bq_request r = {.method = "POST", .path = path.data, .query = "uploadType=multipart", .upload = true, .headers = headers,
-                           .media = u->slices, .media_count = u->media_count + 2};
+                           .media = u->slices, .media_count = u->media_count + 2, .sound = bq_is_job};
     u->call = bq_send(u->bq, &r, answered, u);
     buf_free(&path);
 }
@@ -329,7 +329,7 @@ static void send_put(struct bq_upload *u)
     total_text(u->feed && !last ? -1 : u->total, total, sizeof(total));
     snprintf(range, sizeof(range), "Content-Range: bytes %" PRId64 "-%" PRId64 "/%s", u->offset, u->offset + len - 1, total);
     const char *const headers[] = {range, "Content-Type: application/octet-stream", NULL};
-    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true, .again = u->failures > 0};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = u->slices, .media_count = count, .once = true, .again = u->failures > 0, .sound = bq_is_job};
     u->call = bq_send(u->bq, &r, answered, u);
 }
 
@@ -340,7 +340,7 @@ static void send_status(struct bq_upload *u)
     total_text(u->feed && u->sent_to < u->total ? -1 : u->total, total, sizeof(total));
     snprintf(range, sizeof(range), "Content-Range: bytes */%s", total);
     const char *const headers[] = {range, NULL};
-    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true, .again = u->failures > 0};
+    struct bq_request r = {.method = "PUT", .url = u->session, .headers = headers, .media = &nothing, .media_count = 1, .once = true, .again = u->failures > 0, .sound = bq_is_job};
     u->call = bq_send(u->bq, &r, answered, u);
 }
 

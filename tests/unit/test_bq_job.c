@@ -454,6 +454,36 @@ static void a_stopped_job_is_cancelled_only_when_asked(void **state)
     script_end(&s);
 }
 
+/* What is none of BigQuery's answers says nothing: neither that a job was taken, nor how it stands, nor that there is none. */
+static void what_a_proxy_answers_in_its_place_is_as_if_it_were_lost(void **state)
+{
+    static const char *const pages[] = {NULL, "<html>sign in</html>", "{}", "[1]", "{\"status\":\"DONE\"}", "{\"status\":{\"state\":1}}", "{\"status\":{\"sta"};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
+        const struct line lines[] = {{INSERT(0), 200, pages[i], NULL}, {INSERT(0), CONFLICT(0)}, {READ(0), 200, pages[i], NULL}, {READ(0), 200, OURS(0, LOADED), NULL}};
+        struct script s;
+        script_begin(&s, lines, ARRAY_LEN(lines));
+        struct outcome o = play(&s, LOAD);
+        assert_false(o.failed);
+        assert_int_equal(o.rows, 12345678901);
+    }
+    SCRIPT(q, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":\"yes\"}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
+    assert_false(play(&q, 0).failed);
+}
+
+static void a_page_that_says_not_found_does_not_say_that_there_is_no_job(void **state)
+{
+    (void)state;
+    static struct line lines[9];
+    lines[0] = (struct line){INSERT(0), CONFLICT(0)};
+    for (size_t i = 1; i < 8; i++) /* more of them than reads of a job that is not there */
+        lines[i] = (struct line){READ(0), 404, "<html>404</html>", NULL};
+    lines[8] = (struct line){READ(0), 200, OURS(0, LOADED), NULL};
+    struct script s;
+    script_begin(&s, lines, ARRAY_LEN(lines));
+    assert_false(play(&s, LOAD).failed);
+}
+
 static void an_answer_without_figures_is_read_again(void **state)
 {
     (void)state;
@@ -494,6 +524,8 @@ int main(void)
         cmocka_unit_test(giving_up_yields_to_a_try_that_another_process_made),
         cmocka_unit_test(a_stopped_job_is_cancelled_only_when_asked),
         cmocka_unit_test(an_answer_without_figures_is_read_again),
+        cmocka_unit_test(what_a_proxy_answers_in_its_place_is_as_if_it_were_lost),
+        cmocka_unit_test(a_page_that_says_not_found_does_not_say_that_there_is_no_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
