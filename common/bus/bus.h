@@ -147,5 +147,7 @@ struct bus *bus_memory(struct loop *, const struct bus_memory_options *);
 void bus_memory_widen(struct bus *, const char *topic, int32_t partitions);
 /* The partition has no message before that offset any more, as after its retention or `kafka-delete-records`. Not from the bus's own callbacks. */
 void bus_memory_delete(struct bus *, const char *topic, int32_t partition, int64_t before);
+/* So many of the partition's next offsets are no messages, as those of transactions' markers and of what was aborted. */
+void bus_memory_skip(struct bus *, const char *topic, int32_t partition, int64_t count);
 
 #endif

@@ -223,6 +223,13 @@ void bus_memory_delete(struct bus *b, const char *topic, int32_t partition, int6
     mem_part_trim(p, p->low);
 }
 
+void bus_memory_skip(struct bus *b, const char *topic, int32_t partition, int64_t count)
+{
+    struct mem_topic *t = mem_topic_find(bus_memory_of(b), topic);
+    assert(t != NULL && partition < t->info.partitions && count >= 0);
+    t->parts[partition].end += count;
+}
+
 void mem_ping(struct bus *b, int64_t wait_ms, bus_done_cb *cb, void *arg)
 {
     (void)wait_ms;

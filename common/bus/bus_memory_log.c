@@ -42,7 +42,7 @@ void mem_part_fini(struct mem_part *p)
 static struct mem_seg *seg_with_room(struct mem_part *p, size_t need)
 {
     struct mem_seg *last = TAILQ_LAST(&p->segs, mem_segs);
-    if (last != NULL && last->size - last->used >= need)
+    if (last != NULL && last->end == p->end && last->size - last->used >= need)
         return last;
     size_t size = last == NULL ? SEG_FIRST : size_min(SEG_LARGEST, last->size * 2);
     size = size_max(size, need);
@@ -90,7 +90,7 @@ static void cursor_find(struct mem_part *p, struct mem_cursor *c)
     struct mem_seg *seg = TAILQ_FIRST(&p->segs);
     while (seg != NULL && seg->end <= c->next)
         seg = TAILQ_NEXT(seg, link);
-    assert(seg != NULL && seg->base <= c->next);
+    assert(seg != NULL);
     c->seg = seg;
     c->pos = 0;
     for (int64_t offset = seg->base; offset < c->next; offset++) {
@@ -108,6 +108,7 @@ void mem_part_read(struct mem_part *p, struct mem_cursor *c, struct bus_msg *msg
     }
     if (c->seg == NULL)
         cursor_find(p, c);
+    c->next = i64_max(c->next, c->seg->base); /* offsets before it are no messages */
     const struct mem_entry *e = entry_at(c->seg, c->pos);
     size_t key_len = e->key_len == NO_BYTES ? 0 : e->key_len;
     *msg = (struct bus_msg){

@@ -178,6 +178,7 @@ enum bqmodel_fault_kind {
     BQMODEL_JOB_ERROR,    /* the job ends with this reason and message, having done nothing */
     BQMODEL_JOB_SLOW,     /* the job runs ms longer */
     BQMODEL_JOB_PENDING,  /* the job is pending ms longer */
+    BQMODEL_JOB_MISCOUNT, /* a load says that it has written `bytes` rows more than it has */
     BQMODEL_KEEP_FEWER,   /* a resumable PUT: only `bytes` of its chunk are kept */
     BQMODEL_CUT_CHUNK,    /* a resumable PUT: the connection drops after `bytes` of its chunk, which are kept */
     BQMODEL_SESSION_GONE, /* a resumable PUT, also one that only asks: its session is no more; status 404 or 410. executed: what came was taken before */

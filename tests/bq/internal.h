@@ -171,7 +171,7 @@ struct mjob {
     int64_t slower_ms;
     int reruns;
     char *media; size_t media_len;  /* loads */
-    int64_t created_ms, started_ms, ended_ms, output_rows, input_bytes, bytes_billed;
+    int64_t created_ms, started_ms, ended_ms, output_rows, miscounted, input_bytes, bytes_billed;
     TAILQ_HEAD(, waiter) waiters;   /* getQueryResults */
 };
 TAILQ_HEAD(mjobs, mjob);

@@ -258,6 +258,8 @@ static void plan_faults(struct mjob *j, int64_t *pending_ms)
             j->slower_ms += f->ms;
         } else if (f->kind == BQMODEL_JOB_PENDING) {
             *pending_ms += f->ms;
+        } else if (f->kind == BQMODEL_JOB_MISCOUNT) {
+            j->miscounted += f->bytes;
         } else {
             error_set(&j->planned, ERR_TASK, 0, "%s", f->message);
             error_reason(&j->planned, f->reason);

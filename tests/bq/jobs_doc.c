@@ -49,7 +49,7 @@ static doc *load_doc(const struct mjob *j)
 {
     doc *load = doc_set_str(doc_object(), "inputFiles", "1");
     doc_set_int_text(load, "inputFileBytes", j->input_bytes);
-    doc_set_int_text(load, "outputRows", j->output_rows);
+    doc_set_int_text(load, "outputRows", j->output_rows + j->miscounted);
     doc_set_int_text(load, "outputBytes", j->outcome.kind == ERR_NONE ? j->input_bytes : 0);
     return doc_set_str(load, "badRecords", j->outcome.kind == ERR_NONE ? "0" : "1");
 }

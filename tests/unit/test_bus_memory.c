@@ -90,6 +90,25 @@ static void who_follows_what_is_deleted_is_told_and_a_group_goes_on_with_the_res
     member_leave(&m, true);
 }
 
+static void offsets_without_a_message_are_passed(void **state)
+{
+    struct bus_env *env = *state;
+    const char *topic = env_topic(env, 1);
+    struct follower early = {.wanted = 200}, late = {.wanted = 100};
+    follower_start(&early, env, topic, 0, BUS_BEGIN);
+    env_publish(env, topic, 0, 0, 100);
+    bus_memory_skip(env->bus, topic, 0, 5000);
+    follower_start(&late, env, topic, 0, 3000);
+    env_publish(env, topic, 0, 100, 100);
+    WAIT_FOR(env, follower_has_all, &early);
+    WAIT_FOR(env, follower_has_all, &late);
+    WAIT_FOR(env, follower_at_end, &early);
+    assert_int_equal(early.end_at, 5200);
+    assert_int_equal(low_of(env, topic), 0);
+    follower_stop(&early);
+    follower_stop(&late);
+}
+
 /* The commit is there on the next turn, and by then a follower has not read much. */
 static void a_follower_keeps_what_it_has_not_read(void **state)
 {
@@ -183,6 +202,7 @@ int main(void)
         cmocka_unit_test(what_every_group_is_done_with_is_forgotten),
         cmocka_unit_test(a_topic_without_limit_of_retention_keeps_all),
         cmocka_unit_test(who_follows_what_is_deleted_is_told_and_a_group_goes_on_with_the_rest),
+        cmocka_unit_test(offsets_without_a_message_are_passed),
         cmocka_unit_test(a_static_member_that_stays_away_is_replaced_after_its_session),
         cmocka_unit_test(an_acknowledgement_takes_the_delay),
     };
