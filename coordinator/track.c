@@ -92,10 +92,11 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct track *t = arg;
+    struct error told = *err;
+    bus_follow_stop(t->follow);
     t->follow = NULL;
     t->broken = true;
-    struct error told = *err;
-    if (strcmp(err->reason, "out of range") == 0) {
+    if (strcmp(told.reason, "out of range") == 0) {
         t->unknown = true;
         error_set(&told, ERR_FATAL, 0, "the log of run %s no longer reaches back to its beginning (topic results, partition %" PRId32 ", offset %" PRId64
                   "): its outcome is not known from it", t->record->run, t->record->log_partition, t->record->log_offset);
@@ -246,6 +247,8 @@ const char *track_waits_for(const struct track *t, char *out, size_t size)
         consolidate_state(t->consolidate, out, size);
     } else if (t->release != NULL) {
         release_state(t->release, out, size);
+    } else if (fold_settled(f) && !track_released(t)) {
+        snprintf(out, size, "a coordinator with BigQuery to keep what its view has shown, and to give the view free: bqfleet watch or serve");
     } else if (t->cleanup != NULL) {
         snprintf(out, size, "BigQuery to drop the run's staging tables");
     } else if (fold_open_cut(f) != NULL && fold_open_cut(f)->shard >= 0) {

@@ -398,11 +398,16 @@ static void on_release_trouble(void *arg, const struct error *err)
     track_tell_trouble(arg, err);
 }
 
+bool track_released(const struct track *t)
+{
+    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
+    return t->record->via != VIA_WORKER_TABLES || t->released || (known != NULL && known->end != NULL);
+}
+
 /* What the run shows outlives its shards, before anybody learns that it is over and may drop them. Whoever has no BigQuery waits for those who have. */
 static bool is_released(struct track *t)
 {
-    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
-    if (t->record->via != VIA_WORKER_TABLES || t->released || (known != NULL && known->end != NULL))
+    if (track_released(t))
         return true;
     if (t->release == NULL && t->world.bq != NULL)
         t->release = release_start(&t->world, t->record, t->fold, t->o.shards_at_once, on_released, on_release_trouble, t);

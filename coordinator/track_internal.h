@@ -71,6 +71,9 @@ struct track {
     struct renew *renew;
 };
 
+/* No view, or it is not this run's to change any more. */
+bool track_released(const struct track *);
+
 /* track_act.c: does whatever is due. Returns milliseconds until it wants to be called again. */
 int64_t track_act(struct track *);
 void track_act_stop(struct track *);

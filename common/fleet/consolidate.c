@@ -274,6 +274,18 @@ static void on_folded(void *arg, const struct error *err, bool decided)
     prepared(c, copy, decided, "the staging tables cannot be folded");
 }
 
+/* Nobody can show the run's rows any more, so it fails: by a job under the cut's id, as whatever cannot be done; or, where that has been at work already, by its
+ * outcome. */
+static void view_gone(struct consolidate *c, const struct error *err)
+{
+    if (c->compacted) {
+        say_failed(c, err->text);
+        return;
+    }
+    c->impossible = *err;
+    go_on(c);
+}
+
 static void on_view(void *arg, enum cut_view_end how, const struct error *err)
 {
     struct consolidate *c = arg;
@@ -282,6 +294,9 @@ static void on_view(void *arg, enum cut_view_end how, const struct error *err)
         snprintf(c->why, sizeof(c->why), "%.150s", copy.text);
         c->step = STEP_PAUSE;
         timer_set(c->timer, LOOK_EVERY_MS * US_PER_MS);
+    } else if (how == CUT_VIEW_GONE) {
+        log_line(LOG_ERROR, &(struct log_ctx){.run = c->record->run}, "%s", copy.text);
+        view_gone(c, &copy);
     } else if (how == CUT_VIEW_FAILED) {
         if (for_good(&copy))
             copy.kind = ERR_FATAL;

@@ -161,9 +161,11 @@ static void on_look(void *arg, const struct bq_answer *a)
     if (a->err != NULL) {
         fail(v, a->err, "the view");
     } else if (!v->state.ours) {
-        error_set(&err, ERR_FATAL, 404, "%s is %s; the rows of the run are to be shown by it", bq_ref_text(&v->of.record->target, name, sizeof(name)),
-                  v->state.there ? "no view of bqfleet's any more" : "gone");
-        end(v, CUT_VIEW_FAILED, &err);
+        bq_ref_text(&v->of.record->target, name, sizeof(name));
+        error_set(&err, ERR_FATAL, 404, "the view %s %s while the run went on, and the run cannot show its rows; the table behind the view, %s_bqfleet_..., is as "
+                  "it was. Bring the view back, or name another, and run the batch again", name,
+                  v->state.there ? "was replaced by something that is not bqfleet's" : "was dropped", name);
+        end(v, CUT_VIEW_GONE, &err);
     } else if (v->state.mine && v->state.open) {
         judge_own(v);
     } else if (v->state.mine) { /* released: this process sleeps behind its run */

@@ -1,14 +1,34 @@
 #include "coordinator/live.h"
 
-/* `cancel`: writes a cancel into a run's log, and says what became of it. */
+/* `cancel`: writes a cancel into a run's log, and says what became of it. It has no BigQuery: what is to be done there is left to coordinators. */
+
+/* What those have still to do before the batch's name is free again; "" for nothing. */
+static const char *left_to_others(const struct live *l, char *out, size_t size)
+{
+    const struct record *r = l->record;
+    char name[1024];
+    out[0] = '\0';
+    if (track_done(l->track))
+        return out;
+    if (!fold_settled(track_fold(l->track)))
+        snprintf(out, size, "increments that were begun before are still written");
+    else if (r->via == VIA_WORKER_TABLES)
+        snprintf(out, size, "the view %s is not given free yet, with what it has shown", bq_ref_text(&r->target, name, sizeof(name)));
+    return out;
+}
 
 static void over(struct live *l)
 {
     const struct fold *f = track_fold(l->track);
     bool ours = f->end == END_CANCEL;
+    char left[1200];
     if (f->phase != RUN_ENDED) { /* held: the cancel is on its way */
         l->over = false;
         return;
+    }
+    if (left_to_others(l, left, sizeof(left))[0]) {
+        AUTO(free_ptr) char *watch = live_advice(l, "watch");
+        fprintf(stderr, "bqfleet: %s; any coordinator with access to BigQuery does that (`serve`, or %s), and then the batch's name is free\n", left, watch);
     }
     report_print_one(l->out, report_of_fold(l->record, f, loop_wall_ms(l->setup.world.loop)), live_json(l));
     if (!ours)
@@ -17,7 +37,7 @@ static void over(struct live *l)
 }
 
 /* The end is copied to `batches`, so that the batch's name is free again, if there is nothing left to consolidate; else a coordinator has that to do
- * first, and need not be waited for. */
+ * first, and need not be waited for. One that is there gives a view free within seconds: so long it is. */
 static void changed(struct live *l)
 {
     const struct fold *f = track_fold(l->track);
@@ -55,6 +75,17 @@ static void unknown(struct live *l)
     outbox_batches(l->outbox, catalog_end_key(l->record->run), end, on_closed, l);
 }
 
+static bool has_ended(void *arg)
+{
+    return ((struct live *)arg)->ended;
+}
+
+static bool is_decided(void *arg)
+{
+    const struct live *l = arg;
+    return l->ended || (l->record->via == VIA_WORKER_TABLES && track_live(l->track) && fold_settled(track_fold(l->track)));
+}
+
 static void on_written(void *arg, int64_t offset, const struct error *err)
 {
     struct live *l = arg;
@@ -62,6 +93,8 @@ static void on_written(void *arg, int64_t offset, const struct error *err)
     if (err != NULL)
         live_fail(l, EXIT_UNFINISHED, err);
 }
+
+enum { RELEASED_SOON_MS = 5000 };
 
 int command_cancel(struct command_env *env, char *const *args, int count)
 {
@@ -83,5 +116,12 @@ int command_cancel(struct command_env *env, char *const *args, int count)
     struct log_msg m = {.type = LOGM_CANCEL, .text = text};
     outbox_log(l.outbox, l.record, &m, on_written, &l);
     live_track(&l, TRACK_SECOND);
+    loop_until(l.setup.world.loop, is_decided, &l, INT64_MAX / 4);
+    if (l.record->via == VIA_WORKER_TABLES)
+        loop_until(l.setup.world.loop, has_ended, &l, RELEASED_SOON_MS * US_PER_MS);
+    if (!l.ended && is_decided(&l)) {
+        l.over = true;
+        over(&l);
+    }
     return live_run(&l);
 }

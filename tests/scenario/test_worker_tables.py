@@ -101,6 +101,33 @@ def test_what_is_cancelled_keeps_what_was_shown(scene):
     ends_well(scene, rows)
 
 
+def test_a_cancel_without_a_coordinator_returns_and_says_who_gives_the_view_free(scene):
+    scene.workers(2, work(scene, 0.02), "--parallel", "2", *FAST)
+    run = scene.start_bqfleet("run", batch(scene, make_items(1500), write=TABLES, finish=EVERY), *SOON)
+    wait_for(lambda: shown(scene), 60, "the first rows")
+    run.kill()
+    before, name = shown(scene), f"batch-{scene.id}"
+    done = scene.bqfleet("cancel", name, timeout=60)
+    assert done.code == 0 and "bqfleet watch" in done.err and "the batch's name is free" in done.err, done
+    status = scene.bqfleet("status", name)
+    assert "bqfleet watch or serve" in status.out, status
+    assert scene.bqfleet("watch", name, *SOON, timeout=60).code == 5
+    assert all(row in shown(scene) for row in before)
+    ends_well(scene, shown(scene))
+
+
+def test_a_view_that_is_dropped_in_mid_run_fails_it_and_everybody_says_why(scene):
+    scene.workers(2, work(scene, 0.02), "--parallel", "2", *FAST)
+    run = scene.start_bqfleet("run", batch(scene, make_items(300), write=TABLES, finish=EVERY), *SOON)
+    wait_for(lambda: shown(scene), 60, "the first rows")
+    scene.bq.call("DELETE", f"/datasets/{scene.dataset}/tables/target")
+    done = run.wait(90)
+    assert done.code == 4 and "was dropped while the run went on" in done.err, done
+    status = scene.bqfleet("status", f"batch-{scene.id}")
+    assert "was dropped while the run went on" in status.out, status
+    no_shards_left(scene)
+
+
 def test_a_table_that_is_there_is_no_view(scene):
     scene.bq.create_table(scene.table("target"), [{"name": "k", "type": "STRING"}])
     done = scene.bqfleet("run", batch(scene, make_items(1), write=TABLES))

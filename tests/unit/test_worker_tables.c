@@ -195,6 +195,55 @@ static void a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was(void **s
     finish(state);
 }
 
+static void it_fails_and_says(const char *what)
+{
+    wait_done(&boss);
+    assert_int_equal(track_fold(boss.track)->end, END_FAILED);
+    assert_int_equal(fold_exit_code(track_fold(boss.track)), EXIT_UNFINISHED);
+    assert_non_null(strstr(track_fold(boss.track)->end_text, what));
+    crew_kill(&crew, &boss);
+    assert_int_equal(stage_tables(crew.stage, "bqf_"), 0);
+    record_free(run);
+}
+
+static void a_run_whose_view_is_dropped_fails_and_says_so(void **state)
+{
+    begin(state);
+    stage_load(crew.stage, run, 0, 8, 1);
+    wait_shown(8);
+    bqmodel_drop_table(crew.stage->model, STAGE_TARGET);
+    stage_load(crew.stage, run, 8, 4, 2);
+    it_fails_and_says("was dropped while the run went on");
+    crew_close(&crew, state);
+}
+
+static void a_run_whose_view_is_replaced_by_a_table_fails_and_leaves_that_alone(void **state)
+{
+    begin(state);
+    stage_load(crew.stage, run, 0, 8, 1);
+    wait_shown(8);
+    bqmodel_drop_table(crew.stage->model, STAGE_TARGET);
+    bqmodel_add_table(crew.stage->model, STAGE_TARGET, "k:STRING");
+    stage_seal(crew.stage, run, 8);
+    it_fails_and_says("was replaced by something that is not bqfleet's");
+    assert_int_equal(bqmodel_count(crew.stage->model, STAGE_TARGET), 0);
+    crew_close(&crew, state);
+}
+
+/* Its last cut's job is done, and nothing can show what that has made. */
+static void a_run_whose_view_is_dropped_at_the_last_moment_fails(void **state)
+{
+    begin(state);
+    stage_load(crew.stage, run, 0, 8, 1);
+    wait_shown(8);
+    bqmodel_fault(crew.stage->model, &(struct bqmodel_fault){.match = "GET /bigquery/v2/projects/local/datasets/ds/tables/t", .kind = BQMODEL_STATUS, .skip = 1,
+                                                             .times = -1, .status = 404, .reason = "notFound", .message = "Not found: Table"});
+    stage_seal(crew.stage, run, 8);
+    it_fails_and_says("was dropped while the run went on");
+    assert_int_equal(bqmodel_counters(crew.stage->model)->inserts, 1);
+    crew_close(&crew, state);
+}
+
 /* --- several --------------------------------------------------------------------------------------------------------------------------------- */
 
 static struct record *second_run(enum write_mode mode)
@@ -414,6 +463,9 @@ int main(void)
         cmocka_unit_test(what_was_shown_of_a_cancelled_run_stays),
         cmocka_unit_test(a_held_run_goes_on_showing_what_it_showed_and_its_decision_counts),
         cmocka_unit_test(a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was),
+        cmocka_unit_test(a_run_whose_view_is_dropped_fails_and_says_so),
+        cmocka_unit_test(a_run_whose_view_is_replaced_by_a_table_fails_and_leaves_that_alone),
+        cmocka_unit_test(a_run_whose_view_is_dropped_at_the_last_moment_fails),
         cmocka_unit_test(a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_base),
         cmocka_unit_test(a_run_that_was_adopted_keeps_what_it_showed_and_its_heir_adds_the_rest),
         cmocka_unit_test(a_coordinator_that_slept_through_two_runs_changes_nothing),
