@@ -17,6 +17,7 @@ struct member {
     struct bus_group *inner; /* NULL: thrown out */
     struct seat *seat;
     bool held[PARTITIONS_MAX], paused;
+    bool fenced;             /* for good */
 };
 
 static struct sleeper *of(struct bus *b)
@@ -68,9 +69,17 @@ static void on_settled(void *arg)
         m->events.settled(m->arg);
 }
 
+static void on_failed(void *arg, const struct error *err)
+{
+    struct member *m = ((struct seat *)arg)->member;
+    if (m != NULL)
+        m->events.failed(m->arg, err);
+}
+
 static void sit(struct member *m)
 {
-    static const struct bus_group_events events = {.assigned = on_assigned, .revoked = on_revoked, .message = on_message, .settled = on_settled};
+    static const struct bus_group_events events = {.assigned = on_assigned, .revoked = on_revoked, .message = on_message, .settled = on_settled,
+                                                   .failed = on_failed};
     struct error err = ERROR_INIT;
     m->seat = xcalloc(1, sizeof(*m->seat));
     *m->seat = (struct seat){m, m->s};
@@ -109,8 +118,11 @@ static void stand_up(struct member *m)
 
 static struct bus_group *join(struct bus *b, const struct bus_group_config *config, const struct bus_group_events *events, void *arg, struct error *err)
 {
+    if ((of(b)->refused & REFUSE_GROUP) != 0) {
+        error_set(err, ERR_USAGE, 0, "it may not join group %s", config->group);
+        return NULL;
+    }
     struct member *m = xcalloc(1, sizeof(*m));
-    (void)err;
     *m = (struct member){.base = {b}, .s = of(b), .group = xstrdup(config->group), .topic = xstrdup(config->topic), .events = *events, .arg = arg};
     m->config = (struct bus_group_config){.group = m->group, .topic = m->topic, .session_ms = config->session_ms};
     LIST_INSERT_HEAD(&m->s->members, m, link);
@@ -187,6 +199,10 @@ static void commit(struct bus_group *g, const struct bus_commit *commits, size_t
 static void on_left(void *arg)
 {
     struct reply *r = arg;
+    if (r->s->stopped && !r->s->dead) {
+        timer_set(r->timer, US_PER_S);
+        return;
+    }
     r->s->outstanding--;
     if (r->left)
         r->left(r->arg);
@@ -225,6 +241,25 @@ void sleeper_group_init(struct bus_ops *ops)
     ops->group_leave = leave;
 }
 
+void sleeper_fence(struct sleeper *s)
+{
+    struct member *m;
+    struct error err;
+    error_set(&err, ERR_FATAL, 0, "another process has its name");
+    LIST_FOREACH(m, &s->members, link) {
+        if (m->inner == NULL || s->stopped)
+            continue;
+        stand_up(m);
+        m->fenced = true;
+        for (int32_t p = 0; p < PARTITIONS_MAX; p++) {
+            if (m->held[p])
+                m->events.revoked(m->arg, p, true);
+            m->held[p] = false;
+        }
+        m->events.failed(m->arg, &err);
+    }
+}
+
 void sleeper_group_stop(struct sleeper *s)
 {
     struct member *m;
@@ -237,7 +272,7 @@ void sleeper_group_join(struct sleeper *s)
 {
     struct member *m;
     LIST_FOREACH(m, &s->members, link) {
-        if (m->inner != NULL || s->stopped || (s->cut & CUT_BUS) != 0)
+        if (m->inner != NULL || m->fenced || s->stopped || (s->cut & CUT_BUS) != 0)
             continue;
         for (int32_t p = 0; p < PARTITIONS_MAX; p++) {
             if (m->held[p])
