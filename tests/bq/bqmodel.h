@@ -76,6 +76,8 @@ struct bqmodel_options {
     int requests_most;     /* at once: 300 */
     int page_rows;         /* rows of one answer at most: 10,000 */
     bool endless_jobs;     /* jobTimeoutMs is not heeded, as by a busy service */
+    bool dateless;         /* in process: answers without a Date */
+    bool float_timestamps; /* of tabledata.list, whatever was asked for, as some servers do */
     int64_t session_ms;    /* a resumable session that nobody has used for so long is gone; 0: never */
     /* Rows that pass every check of ours and that BigQuery refuses all the same. NULL: those whose text contains "bqmodel-reject". */
     bool (*reject)(void *arg, const char *table, const char *line, size_t len);
@@ -179,6 +181,9 @@ enum bqmodel_fault_kind {
     BQMODEL_JOB_SLOW,     /* the job runs ms longer */
     BQMODEL_JOB_PENDING,  /* the job is pending ms longer */
     BQMODEL_JOB_MISCOUNT, /* a load says that it has written `bytes` rows more than it has */
+    BQMODEL_JOB_UNSEEN,   /* the job is there, and for ms nobody who asks for it finds it */
+    BQMODEL_JOB_BARE,     /* the first answer that says that the job is done has no figures */
+    BQMODEL_HASTY,        /* jobs.getQueryResults answers at once, whatever it was to wait for */
     BQMODEL_KEEP_FEWER,   /* a resumable PUT: only `bytes` of its chunk are kept */
     BQMODEL_CUT_CHUNK,    /* a resumable PUT: the connection drops after `bytes` of its chunk, which are kept */
     BQMODEL_SESSION_GONE, /* a resumable PUT, also one that only asks: its session is no more; status 404 or 410. executed: what came was taken before */

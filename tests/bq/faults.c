@@ -39,7 +39,8 @@ void bqmodel_clear_faults(struct bqmodel *m)
 static enum fault_group group_of(enum bqmodel_fault_kind kind)
 {
     switch (kind) {
-    case BQMODEL_JOB_ERROR: case BQMODEL_JOB_SLOW: case BQMODEL_JOB_PENDING: case BQMODEL_JOB_MISCOUNT: return FAULT_JOB;
+    case BQMODEL_JOB_ERROR: case BQMODEL_JOB_SLOW: case BQMODEL_JOB_PENDING: case BQMODEL_JOB_MISCOUNT: case BQMODEL_JOB_UNSEEN:
+    case BQMODEL_JOB_BARE: return FAULT_JOB;
     case BQMODEL_KEEP_FEWER: case BQMODEL_CUT_CHUNK: return FAULT_KEEP;
     case BQMODEL_SESSION_GONE: return FAULT_GONE;
     default: return FAULT_REQUEST;
@@ -75,7 +76,7 @@ static const char *const kind_names[] = {
     [BQMODEL_LOSE_REPLY] = "lose_reply", [BQMODEL_DROP_BEFORE] = "drop_before", [BQMODEL_STATUS] = "status",
     [BQMODEL_CUT_REPLY] = "cut_reply", [BQMODEL_CUT_BODY] = "cut_body", [BQMODEL_DELAY] = "delay",
     [BQMODEL_JOB_ERROR] = "job_error", [BQMODEL_JOB_SLOW] = "job_slow", [BQMODEL_JOB_PENDING] = "job_pending",
-    [BQMODEL_JOB_MISCOUNT] = "job_miscount",
+    [BQMODEL_JOB_MISCOUNT] = "job_miscount", [BQMODEL_JOB_UNSEEN] = "job_unseen", [BQMODEL_JOB_BARE] = "job_bare", [BQMODEL_HASTY] = "hasty",
     [BQMODEL_KEEP_FEWER] = "keep_fewer", [BQMODEL_CUT_CHUNK] = "cut_chunk", [BQMODEL_SESSION_GONE] = "session_gone",
 };
 

@@ -82,6 +82,8 @@ static void answer(struct exchange *x, struct mreply *reply)
         *colon = '\0';
         headers[strcasecmp(name, "Content-Type") != 0 ? 2 : 0] = (struct http_header){name, colon + 2};
     }
+    if (x->model->o.dateless)
+        headers[1].name = (char *)(uintptr_t)"X-Date";
     struct http_response r = {.status = reply->status, .body = &body, .headers = headers, .header_count = headers[2].name[0] ? 3 : 2, .err = &none};
     c->cb(c->arg, &r);
     buf_free(&body);

@@ -170,6 +170,8 @@ struct mjob {
     struct error planned;           /* a fault: what it will end with */
     int64_t slower_ms;
     int reruns;
+    int64_t unseen_ms;              /* loop time; until then nobody finds it */
+    bool bare;                      /* its end is told without figures, once */
     char *media; size_t media_len;  /* loads */
     int64_t created_ms, started_ms, ended_ms, output_rows, miscounted, input_bytes, bytes_billed;
     TAILQ_HEAD(, waiter) waiters;   /* getQueryResults */
@@ -183,6 +185,7 @@ struct mjob *model_job(struct bqmodel *, const char *project, const char *id);
 struct mjob *model_job_insert(struct bqmodel *, const char *project, const doc *body, const char *media, size_t media_len, struct error *);
 void model_job_cancel(struct mjob *);
 doc *mjob_resource(const struct mjob *);
+doc *mjob_without_figures(doc *resource); /* which it takes over */
 void mjob_free(struct mjob *);
 int http_status_of(const char *reason);
 /* A load's work: 0, or -1 with job->outcome and job->details. */
@@ -216,6 +219,7 @@ struct exchange {
     int64_t page_rows, page_from; /* of a query's result: what was asked for */
     bool delivering, detached; /* in its own callback; out of all lists */
     const char *answer_schema; /* of a good answer's body, in the discovery document; NULL: it has none */
+    bool hasty;                /* a fault: it does not wait */
     bool lose;                 /* a fault: no answer */
     enum { CUT_NOT, CUT_BODY, CUT_CONNECTION } cut; /* a fault: only `kept` bytes of the body, 0: half */
     int64_t kept;

@@ -260,6 +260,10 @@ static void plan_faults(struct mjob *j, int64_t *pending_ms)
             *pending_ms += f->ms;
         } else if (f->kind == BQMODEL_JOB_MISCOUNT) {
             j->miscounted += f->bytes;
+        } else if (f->kind == BQMODEL_JOB_UNSEEN) {
+            j->unseen_ms = loop_now_ms(j->model->loop) + f->ms;
+        } else if (f->kind == BQMODEL_JOB_BARE) {
+            j->bare = true;
         } else {
             error_set(&j->planned, ERR_TASK, 0, "%s", f->message);
             error_reason(&j->planned, f->reason);

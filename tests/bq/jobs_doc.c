@@ -76,3 +76,13 @@ doc *mjob_resource(const struct mjob *j)
     doc_set(d, "statistics", statistics);
     return doc_set(d, "status", status_doc(j));
 }
+
+doc *mjob_without_figures(doc *resource)
+{
+    AUTO(doc_free_auto) doc *whole = resource;
+    doc *d = doc_object();
+    for (void *it = doc_first(whole); it; it = doc_next(whole, it))
+        if (strcmp(doc_key(it), "statistics") != 0)
+            doc_set(d, doc_key(it), doc_copy(doc_value(it)));
+    return doc_set(d, "statistics", doc_set_int_text(doc_object(), "creationTime", doc_int(whole, "statistics.creationTime", 0)));
+}

@@ -207,6 +207,7 @@ static bool apply_fault(struct exchange *x, const struct mrequest *r, const char
     }
     if (f->kind == BQMODEL_DELAY)
         x->delay_us += f->ms * US_PER_MS;
+    x->hasty = f->kind == BQMODEL_HASTY;
     x->lose = f->kind == BQMODEL_LOSE_REPLY;
     x->cut = f->kind == BQMODEL_CUT_REPLY ? CUT_CONNECTION : f->kind == BQMODEL_CUT_BODY ? CUT_BODY : CUT_NOT;
     x->kept = f->bytes;

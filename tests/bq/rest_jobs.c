@@ -12,6 +12,15 @@ void reply_job(struct exchange *x, const struct mjob *j)
     reply_doc(x, 200, mjob_resource(j));
 }
 
+/* The same by jobs.get. */
+static void reply_read(struct exchange *x, struct mjob *j)
+{
+    bool bare = j->bare && j->state == JOB_DONE;
+    j->bare = j->bare && !bare;
+    doc *resource = mjob_resource(j);
+    reply_doc(x, 200, bare ? mjob_without_figures(resource) : resource);
+}
+
 static void reply_place(struct exchange *x, const char *sql, const char *at)
 {
     int line = 1, column = 1;
@@ -74,6 +83,8 @@ static struct mjob *find(struct exchange *x, const struct route *to)
     query_value(to->r, "location", location, sizeof(location));
     struct mjob *j = model_job(m, to->seg[0], to->seg[2]);
     if (j && m->needs_location && strcasecmp(location, m->location) != 0)
+        j = NULL;
+    if (j && loop_now_ms(m->loop) < j->unseen_ms)
         j = NULL;
     if (j == NULL)
         reply_error(x, 404, "notFound", "Not found: Job %s:%s", to->seg[0], to->seg[2]);
@@ -169,7 +180,7 @@ static void results(struct exchange *x, const struct route *to, struct mjob *j)
     x->query = x->model->front ? xstrdup(to->r->query) : NULL;
     if (j->is_load) {
         reply_error(x, 400, "invalid", "Job %s:%s is not a query job.", j->project, j->id);
-    } else if (j->state == JOB_DONE || wait_ms == 0) {
+    } else if (j->state == JOB_DONE || wait_ms == 0 || x->hasty) {
         answer_results(x, j);
     } else {
         struct waiter *w = xcalloc(1, sizeof(*w));
@@ -191,7 +202,7 @@ void rest_jobs(struct exchange *x, const struct route *to)
         list(x, to);
     } else if (to->count == 3 && get) {
         if ((j = find(x, to)) != NULL && jobs)
-            reply_job(x, j);
+            reply_read(x, j);
         else if (j)
             results(x, to, j);
     } else if (jobs && to->count == 4 && post && strcmp(to->seg[3], "cancel") == 0) {

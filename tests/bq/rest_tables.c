@@ -195,6 +195,7 @@ static void data_list(struct exchange *x, const struct route *to, const struct m
         return;
     int64_t max = i64_min(query_int(to->r, "maxResults", x->model->o.page_rows), x->model->o.page_rows);
     bool int64_timestamp = query_value(to->r, "formatOptions.useInt64Timestamp", flag, sizeof(flag)) && strcmp(flag, "true") == 0;
+    int64_timestamp = int64_timestamp && !x->model->o.float_timestamps;
     doc *rows = doc_array(), *out = doc_set_str(doc_object(), "kind", "bigquery#tableDataList");
     int64_t i = start;
     for (; i < total && i < start + max; i++) {
