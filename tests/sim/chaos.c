@@ -251,6 +251,7 @@ void chaos_calm(struct sim *s)
     timer_stop(step_timer);
     trace("world", "** calm");
     stranger_calm();
+    erosion_calm();
     bqmodel_clear_faults(s->model);
     bqmodel_options(s->model)->chaos.rnd = NULL;
     world_broker(s, 0);

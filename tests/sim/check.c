@@ -36,6 +36,33 @@ void check_bereft(struct check *c, const char *table)
     }
 }
 
+void check_log_gone(struct check *c, int32_t partition, int64_t before)
+{
+    c->log_lows[partition] = i64_max(c->log_lows[partition], before);
+    for (struct ledger *l = c->ledgers; l; l = l->next)
+        l->beyond |= l->record->log_partition == partition && l->record->log_offset < before;
+}
+
+void check_work_gone(struct check *c, int32_t partition, int64_t before)
+{
+    struct work_log *w = &c->work[partition];
+    for (int64_t at = i64_max(w->passed, w->low); at < before; at++) {
+        struct ledger *l = check_run_at(c, w->v[at].run);
+        if (l != NULL && (w->v[at].item >= l->owners || l->owner[w->v[at].item] == OWNER_NONE))
+            l->robbed = true;
+    }
+    w->low = i64_max(w->low, before);
+}
+
+/* A run that is to take another one over hears from that one's log whether it may. */
+bool check_is_beyond(struct check *c, const struct ledger *l)
+{
+    for (; l != NULL; l = l->record->adopts[0] ? check_run(c, l->record->adopts, strlen(l->record->adopts)) : NULL)
+        if (l->beyond)
+            return true;
+    return false;
+}
+
 /* --- messages ------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void take_record(struct check *c, const void *value, size_t len)
@@ -56,6 +83,7 @@ static void take_record(struct check *c, const void *value, size_t len)
         if (strncmp(r->batch, s->plan.batches[i].name, strlen(s->plan.batches[i].name)) == 0)
             l->batch = &s->plan.batches[i];
     assert(l->batch != NULL);
+    l->beyond = r->log_offset < c->log_lows[r->log_partition]; /* it went between its submitter's look and this */
     while (*at)
         at = &(*at)->next;
     *at = l;
@@ -71,6 +99,9 @@ static void take_end(struct check *c, const char *run, size_t len, const void *v
         return;
     l->end_told = true;
     l->told_exit = doc_int(d, "exit", -1);
+    l->closed = strcmp(doc_str(d, "end", ""), "unknown") == 0;
+    if (l->closed)
+        return;
     if (l->phase != PHASE_ENDED && l->done == 0)
         l->withdrawn = true;
     else if (l->phase != PHASE_ENDED)
@@ -149,6 +180,12 @@ static void take_log(struct check *c, const struct bus_out *o, int64_t offset)
     stranger_heard(o);
 }
 
+/* An item that its seal does not know. */
+static bool names_more(const struct ledger *l, const struct manifest *m)
+{
+    return l->phase != PHASE_PUBLISHING && m->empty_count > 0 && m->empty[m->empty_count - 1].first + m->empty[m->empty_count - 1].count > l->items;
+}
+
 void check_stray(struct check *c, const struct bus_out *o, int32_t partition, int64_t offset)
 {
     const char *topic = o->topic + strlen(SIM_PREFIX);
@@ -157,10 +194,12 @@ void check_stray(struct check *c, const struct bus_out *o, int32_t partition, in
     struct error err = ERROR_INIT;
     if (strncmp(topic, "work.", 5) == 0)
         add_work(&c->work[partition], offset, (struct work){.run = -1});
+    if (strcmp(topic, "results") == 0)
+        c->log_ends[partition] = offset + 1;
     struct ledger *l = strcmp(topic, "results") == 0 && o->value != NULL ? check_run(c, o->key, o->key_len) : NULL;
     if (l == NULL || logmsg_decode(o->value, o->value_len, &m, &memory, &err) != 0)
         return;
-    if (m.type == LOGM_SEAL && l->phase == PHASE_PUBLISHING)
+    if ((m.type == LOGM_SEAL && l->phase == PHASE_PUBLISHING) || (m.type == LOGM_MANIFEST && names_more(l, &m.manifest)))
         l->contradicted = true;
     else
         ledger_apply(c, l, &m, offset);
@@ -179,9 +218,11 @@ static void on_acked(void *arg, const struct bus_out *o, int32_t partition, int6
 {
     struct check *c = check_of(arg);
     const char *topic = o->topic + strlen(SIM_PREFIX);
-    if (strcmp(topic, "results") == 0)
+    if (strcmp(topic, "results") == 0) {
+        c->log_ends[partition] = offset + 1;
         take_log(c, o, offset);
-    else if (strncmp(topic, "work.", 5) == 0)
+    }
+    if (strncmp(topic, "work.", 5) == 0)
         take_work(c, o, partition, offset);
     else if (strcmp(topic, "batches") == 0)
         take_batches(c, o);
@@ -193,7 +234,7 @@ static void must_be_done(struct check *c, int32_t partition, int64_t at, const c
 {
     const struct work *w = &c->work[partition].v[at];
     const struct ledger *l = check_run_at(c, w->run);
-    if (l == NULL || !ledger_open(l) || (w->item < l->owners && l->owner[w->item] != OWNER_NONE))
+    if (l == NULL || !ledger_open(l) || at < c->work[partition].low /* deleted: nobody can do it any more */ || (w->item < l->owners && l->owner[w->item] != OWNER_NONE))
         return;
     sim_violated(c->sim, INV_COMMIT, "%s of work %d: offset %" PRId64 " carries item %" PRId64 " of %s, which is not done and whose run is open", how, partition, at, w->item,
                  l->record->run);
@@ -350,7 +391,7 @@ bool check_settled(const struct check *c, char *what, size_t size)
             return false;
         }
     for (int p = 0; p < SIM_PARTITIONS; p++)
-        if (c->work[p].passed < c->work[p].count) {
+        if (i64_max(c->work[p].passed, c->work[p].low) < c->work[p].count) {
             snprintf(what, size, "work partition %d, committed to %" PRId64 " of %" PRId64, p, c->work[p].passed, c->work[p].count);
             return false;
         }

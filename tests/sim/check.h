@@ -40,7 +40,10 @@ struct ledger {
     enum log_type ended_by;    /* LOGM_SEAL: complete */
     bool failed_end;           /* a cut of it failed */
     bool bereft;               /* a staging table of it went */
-    bool contradicted;         /* a stranger has sealed it with fewer items than there are */
+    bool contradicted;         /* a stranger has sealed it with fewer items than there are, or told of one more */
+    bool beyond;               /* not everybody can fold its log: its beginning is gone, or a later version has spoken in it */
+    bool closed;               /* a person has closed it for that, as unknown */
+    bool robbed;               /* items of it were deleted from the queue before they were done */
     char why[300];             /* what the message says that ended it */
     int64_t *owner, owners;    /* of an item: the load's index, or OWNER_ */
     int64_t *numbers, number_cap; /* of an item: that of its key; -1 */
@@ -48,13 +51,13 @@ struct ledger {
     struct lload **loads, *by_id; size_t load_count, load_cap;
     struct lcut *cuts; size_t cut_count, cut_cap;
     char adopted_by[LIMIT_NAME];
-    int64_t *seen, *seen_rows; /* at the end: of an item, the attempt in the target plus one, and its rows there */
+    int64_t *seen, *seen_rows, seen_cap; /* of an item, the attempt in the target plus one, and its rows there when it was looked at last */
     struct ledger *next;       /* of all, by index */
     UT_hash_handle hh;
 };
 
 struct work { int32_t run; int64_t item; }; /* a message of the work topic */
-struct work_log { struct work *v; int64_t count, cap, passed; };
+struct work_log { struct work *v; int64_t count, cap, passed, low; };
 struct purpose { char *id; uint64_t digest; bool gives_up; UT_hash_handle hh; };
 
 struct check {
@@ -63,7 +66,7 @@ struct check {
     int32_t run_count;
     struct work_log work[SIM_PARTITIONS];
     struct purpose *purposes;
-    int64_t commits;
+    int64_t commits, log_lows[SIM_LOGS], log_ends[SIM_LOGS];
 };
 
 void check_open(struct sim *);
@@ -72,12 +75,20 @@ void check_observe(struct proc *, struct sleeper *); /* what leaves that process
 struct ledger *check_run(struct check *, const char *run, size_t len);
 /* A staging table, by its name without bqf_, is no more. */
 void check_bereft(struct check *, const char *table);
+/* Retention has taken what is before that offset of a partition of the logs, or of the queue. */
+void check_log_gone(struct check *, int32_t partition, int64_t before);
+void check_work_gone(struct check *, int32_t partition, int64_t before);
+/* Not everybody can say how it ends. */
+bool check_is_beyond(struct check *, const struct ledger *);
 struct ledger *check_run_at(struct check *, int32_t index);
 /* Every run has ended and is settled, and the queue is worked off; else *what says what is not. */
 bool check_settled(const struct check *, char *what, size_t size);
-static inline bool ledger_open(const struct ledger *l) { return !l->withdrawn && l->phase != PHASE_ENDED; }
+static inline bool ledger_open(const struct ledger *l) { return !l->withdrawn && !l->closed && l->phase != PHASE_ENDED; }
+int64_t ledger_exit(const struct ledger *); /* the code that it ends with */
 bool ledger_settled(const struct ledger *);
 void check_tick(struct sim *);  /* now and then */
+/* check_view.c: what views show, now and then, by dice of their own. */
+void check_view_tick(struct sim *);
 void check_end(struct sim *);   /* at the end: tables, effects, permits */
 
 /* What a stranger has said is there, and mostly means nothing. */

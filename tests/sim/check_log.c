@@ -171,7 +171,7 @@ static void take_outcome(struct ledger *l, const struct log_msg *m)
 
 bool ledger_settled(const struct ledger *l)
 {
-    return l->withdrawn || (l->phase == PHASE_ENDED && open_cut((struct ledger *)(uintptr_t)l, NULL, 0) == NULL);
+    return l->withdrawn || l->closed || (l->phase == PHASE_ENDED && open_cut((struct ledger *)(uintptr_t)l, NULL, 0) == NULL);
 }
 
 static void take_seal(struct check *c, struct ledger *l, const struct log_msg *m)

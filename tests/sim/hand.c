@@ -1,6 +1,7 @@
 #include "tests/sim/hand.h"
 
-#include "tests/sim/check.h"
+#include "common/fleet/catalog.h"
+#include "tests/sim/ways.h"
 
 static struct hand { struct sleeper *sleeper; struct rnd rnd; struct metrics metrics; struct world world; struct outbox *outbox; struct proc proc;
                      char text[700]; } hand;
@@ -32,12 +33,26 @@ static void say(struct sim *s, const struct ledger *l, struct log_msg m)
     sim_did(s, DEED_STEER, "operator", "%s %s", log_type_name(m.type), l->record->run);
     m.text = "as the seed says";
     outbox_log(hand.outbox, l->record, &m, NULL, NULL);
-    if (m.type == LOGM_CANCEL && l->batch->mode != WRITE_REPLACE && sim_chance(s, .4))
+    if (m.type == LOGM_CANCEL && way_cuts(l->batch) && sim_chance(s, .4))
         say(s, l, (struct log_msg){.type = LOGM_CUT, .cut = l->run_cuts}); /* as a coordinator does that reads the log late */
 }
 
+void hand_says_so(struct sim *s, const struct ledger *l, enum log_type type)
+{
+    say(s, l, (struct log_msg){.type = type});
+}
+
+void hand_closes(struct sim *s, const struct ledger *l)
+{
+    doc *end = doc_object();
+    doc_set_str(end, "end", "unknown");
+    doc_set_int(end, "exit", EXIT_UNFINISHED);
+    say(s, l, (struct log_msg){.type = LOGM_CANCEL});
+    outbox_batches(hand.outbox, catalog_end_key(l->record->run), end, NULL, NULL);
+}
+
 /* As the commands look: a run that an open one is to adopt is left alone. */
-static bool has_heir(const struct sim *s, const struct ledger *l)
+bool hand_has_heir(const struct sim *s, const struct ledger *l)
 {
     for (const struct ledger *h = s->check->ledgers; h; h = h->next)
         if (ledger_open(h) && strcmp(h->record->adopts, l->record->run) == 0)
@@ -56,7 +71,7 @@ static struct ledger *any_run(struct sim *s)
 
 static void decide(struct sim *s, struct ledger *l)
 {
-    if (has_heir(s, l))
+    if (hand_has_heir(s, l))
         return;
     if (sim_chance(s, .4) && proc_redrive(s, l->batch, l->record->run) != NULL)
         return;
@@ -69,7 +84,7 @@ void hand_steers(struct sim *s)
     int64_t what = sim_below(s, 20);
     if (l == NULL)
         return;
-    if (what == 19 && l->batch->mode != WRITE_REPLACE) {
+    if (what == 19 && way_cuts(l->batch)) {
         say(s, l, (struct log_msg){.type = LOGM_CUT, .cut = l->run_cuts});
         return;
     }
@@ -95,7 +110,7 @@ void hand_replaces(struct sim *s)
     int64_t count = 0;
     for (struct ledger *l = s->check->ledgers; l; l = l->next) {
         bool writes = !l->withdrawn && !l->end_told && l->cut_count > 0 && l->cuts[l->cut_count - 1].state == LCUT_OPEN;
-        if (writes && !has_heir(s, l) && sim_below(s, ++count) == 0)
+        if (writes && !hand_has_heir(s, l) && sim_below(s, ++count) == 0)
             found = l;
     }
     if (found != NULL)

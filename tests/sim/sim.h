@@ -21,6 +21,7 @@ enum { SIM_WORKERS = 200, SIM_COORDINATORS = 3, SIM_BATCHES = 6, SIM_SUBMITTERS 
 /* --- what a seed draws (plan.c) ------------------------------------------------------------------------------------------------------------------ */
 
 enum keys_kind { KEYS_OWN /* every row its own */, KEYS_SHARED /* rows of different items meet */ };
+enum parts_kind { PARTS_NONE, PARTS_DAY, PARTS_MONTH, PARTS_HOUR, PARTS_YEAR, PARTS_RANGE }; /* how the target is partitioned, by its column d */
 
 struct batch_plan {
     char name[16], target[32];
@@ -31,6 +32,8 @@ struct batch_plan {
     bool order, insert_only, stays, parallel_cap;
     enum null_keys null_keys;      /* with a second key that may be NULL */
     bool second_key;
+    enum parts_kind parts;
+    bool keyed;                    /* replace-partitions: a row of each key */
     int permits;
     int64_t every_ms, timeout_ms, attempts, tolerate_count, stop_after, parallel, start_ms;
     double tolerate_percent;
@@ -70,7 +73,7 @@ void plan_text(const struct plan *, struct buf *out);
 /* --- what is told at the end ----------------------------------------------------------------------------------------------------------------------- */
 
 enum deed { DEED_KILL, DEED_RESTART, DEED_PAUSE, DEED_CUT, DEED_EXPEL, DEED_SKEW, DEED_BROKER, DEED_WIDEN, DEED_SERVICE, DEED_STEER, DEED_SUBMIT, DEED_REDRIVE,
-            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_COUNT };
+            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_ERODE, DEED_LOOK, DEED_COUNT };
 const char *deed_name(enum deed);
 
 struct report {
@@ -146,7 +149,7 @@ struct handlers {
     struct emission *v; size_t count, cap;
 };
 /* What a row of an item has in its columns, whichever attempt it is of. */
-struct row_fact { char key[40], second[16] /* "": NULL */; int64_t order /* INT64_MIN: NULL */; };
+struct row_fact { char key[40], second[16] /* "": NULL */; int64_t order /* INT64_MIN: NULL */; char part[24] /* "": NULL */; int place; /* of its partition */ };
 void row_facts(const struct sim *, const struct batch_plan *, int64_t number /* of the item's key */, int64_t row, struct row_fact *);
 /* How many it has; another attempt may find another number where the batch is not merged. */
 int64_t rows_of(const struct sim *, const struct batch_plan *, int64_t number, int64_t attempt);
@@ -154,10 +157,14 @@ const struct child_ops *handler_ops(void); /* self: struct proc */
 
 /* --- oddities (stranger.c) ------------------------------------------------------------------------------------------------------------------------------- */
 
+enum { EROSIONS = 9 };
+
 /* Drawn by dice of their own, so that a seed without them is as it was. */
 struct oddities {
     double words, refusals;      /* of each a second: messages of somebody who has no business there; processes whose credentials are refused for a time */
     bool plain_coordinators, plain_submitters; /* without BigQuery: of the coordinators all but the first */
+    double erosion[EROSIONS];    /* of each a second: see erosion.c */
+    double looks;                /* of each a second, by people who look */
 };
 void odd_draw(struct oddities *, const struct plan *);
 
@@ -168,7 +175,7 @@ struct sim {
     struct plan plan;
     struct report *report;
     struct loop *loop;
-    struct rnd dice, net, chaos;
+    struct rnd dice, net, chaos, views /* when they are looked at */;
     struct bus *bus;
     struct bqmodel *model;
     struct auth *auth;
@@ -208,8 +215,23 @@ void chaos_stop(struct sim *);
 void stranger_open(struct sim *);
 void stranger_calm(void);
 void stranger_close(struct sim *);
+struct ledger;
+/* In that run's log. */
+void stranger_says(const struct ledger *, const void *value, size_t len);
 /* A message of a run's log, which may come a second time. */
 void stranger_heard(const struct bus_out *);
+
+/* What time and haste do to a fleet, until the calm (erosion.c). */
+void erosion_draw(struct oddities *, struct plan *);
+void erosion_open(struct sim *);
+void erosion_calm(void);
+void erosion_after(void); /* now and then after it: what nobody else can end is closed */
+void erosion_close(void);
+
+/* People who look at runs, and what they see (looker.c). */
+void looker_draw(struct oddities *, const struct plan *);
+void looker_open(struct sim *);
+void looker_close(struct sim *);
 
 /* --- the history (trace.c) -------------------------------------------------------------------------------------------------------------------------------- */
 

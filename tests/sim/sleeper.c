@@ -236,6 +236,7 @@ void sleeper_cut(struct sleeper *s, unsigned directions)
     if ((directions & CUT_BUS_IN) != 0)
         sleeper_bus_deaf(s);
     sleeper_bus_late(s);
+    sleeper_bus_blind(s);
     sleeper_group_cut(s);
     run_happened(s);
     sleeper_bus_post(s);
@@ -248,6 +249,11 @@ void sleeper_expel(struct sleeper *s)
         return;
     sleeper_group_stop(s);
     timer_set(s->rejoin, US_PER_S + (int64_t)rnd_below(s->rnd, 9 * US_PER_S));
+}
+
+void sleeper_refuse(struct sleeper *s, unsigned what)
+{
+    s->refused = what;
 }
 
 void sleeper_mute(struct sleeper *s, bool mute)

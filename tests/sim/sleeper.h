@@ -36,11 +36,19 @@ void sleeper_calm(struct sleeper *);
 void sleeper_skew(struct sleeper *, int64_t us);
 /* Its network, in each direction. What it asks of BigQuery ends in an error then, executed or not; what it publishes waits; a group whose session passes
  * without a word of it goes on without it, and it learns that when it is back. CUT_LOG: runs' logs alone come late, whatever else it asks is answered. CUT_UNKNOWN,
- * CUT_DENIED: BigQuery does not take its credentials (401, 403), with CUT_WRITES only those of jobs that write into targets, and of their permits. */
-enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_LOG = 16, CUT_UNKNOWN = 32, CUT_DENIED = 64, CUT_WRITES = 128, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
+ * CUT_DENIED: BigQuery does not take its credentials (401, 403), with CUT_WRITES only those of jobs that write into targets, and of their permits. CUT_RUNS: the
+ * topic of runs comes late, as CUT_LOG. CUT_ASKS: questions to the bus are answered by an error, after up to a minute. CUT_TOPICS: the bus does not let it write into
+ * runs' logs and the topic of runs; CUT_READS: nor read logs, which whoever followed them learns once and for all. */
+enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_LOG = 16, CUT_UNKNOWN = 32, CUT_DENIED = 64, CUT_WRITES = 128, CUT_RUNS = 256, CUT_ASKS = 512,
+       CUT_TOPICS = 1024, CUT_READS = 2048, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
 void sleeper_cut(struct sleeper *, unsigned directions);
 /* Its groups throw it out, as over a poll that came too late; it joins again some seconds later. */
 void sleeper_expel(struct sleeper *);
+/* What a broker denies it for good: to write failed items' entries, to join a group. */
+enum { REFUSE_DEAD = 1, REFUSE_GROUP = 2 };
+void sleeper_refuse(struct sleeper *, unsigned what);
+/* Its memberships end for good: another process has its name. */
+void sleeper_fence(struct sleeper *);
 /* Sees what leaves it, as the world has it: before the process knows. Any may be NULL. */
 struct sleeper_observer {
     void (*acked)(void *arg, const struct bus_out *, int32_t partition, int64_t offset);

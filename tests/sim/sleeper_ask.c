@@ -62,10 +62,10 @@ static void on_late(void *arg)
 
 static bool unheard(struct question *q)
 {
-    if ((q->s->cut & CUT_BUS) == 0)
+    if ((q->s->cut & (CUT_BUS | CUT_ASKS)) == 0)
         return false;
     q->late = timer_new(q->s->base, on_late, q);
-    timer_set(q->late, QUESTION_US);
+    timer_set(q->late, (q->s->cut & CUT_BUS) != 0 ? QUESTION_US : (int64_t)rnd_below(q->s->rnd, 6 * QUESTION_US));
     return true;
 }
 

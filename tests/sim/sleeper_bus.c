@@ -75,6 +75,25 @@ static void on_ack(void *arg, int32_t partition, int64_t offset, const struct er
     sleeper_happen(p->s, CUT_BUS_IN, tell_ack, p);
 }
 
+static bool ends_with(const char *topic, const char *name)
+{
+    size_t len = strlen(topic), n = strlen(name);
+    return len >= n && strcmp(topic + len - n, name) == 0;
+}
+
+/* It is told at once, and nothing of it is in the log. */
+static bool may_not_write(struct sleeper *s, struct parcel *p)
+{
+    bool no_dead = (s->refused & REFUSE_DEAD) != 0 && ends_with(p->topic, ".dead");
+    if (!no_dead && ((s->cut & CUT_TOPICS) == 0 || !(ends_with(p->topic, ".results") || ends_with(p->topic, ".batches"))))
+        return false;
+    error_set(&p->err, ERR_FATAL, 29, "topic %s: Broker: Topic authorization failed", p->topic);
+    p->partition = -1;
+    p->offset = -1;
+    sleeper_happen(s, CUT_BUS_IN, tell_ack, p);
+    return true;
+}
+
 static void hand_on(void *arg)
 {
     struct sleeper *s = arg;
@@ -88,6 +107,8 @@ void sleeper_bus_post(struct sleeper *s)
     while (!s->mute && (s->cut & CUT_BUS_OUT) == 0 && (p = TAILQ_FIRST(&s->parcels)) != NULL) {
         struct error err = ERROR_INIT;
         TAILQ_REMOVE(&s->parcels, p, link);
+        if (may_not_write(s, p))
+            continue;
         int rc = bus_publish(s->outer_bus, &p->out, on_ack, p, &err);
         assert(rc == 0); /* the stage's bus has room */
         (void)rc;
@@ -128,6 +149,7 @@ struct watcher {
     struct bus_follow_events events;
     void *arg;
     struct bus_follow *inner;
+    struct timer *refusal;     /* it may not read; NULL: it may */
 };
 
 static void on_message(void *arg, const struct bus_msg *m)
@@ -158,11 +180,38 @@ static void begin(struct watcher *w)
     assert(w->inner);
 }
 
-/* Its partition does not answer, and the others do. */
+/* Its partition does not answer, and the others do; or it is no longer read at all. */
 static bool comes_late(const struct watcher *w)
 {
-    size_t len = strlen(w->topic), n = strlen("results");
-    return (of(w->base.bus)->cut & CUT_LOG) != 0 && len >= n && strcmp(w->topic + len - n, "results") == 0;
+    unsigned cut = of(w->base.bus)->cut;
+    return w->refusal != NULL || ((cut & CUT_LOG) != 0 && ends_with(w->topic, ".results")) || ((cut & CUT_RUNS) != 0 && ends_with(w->topic, ".batches"));
+}
+
+static void on_refusal(void *arg)
+{
+    struct watcher *w = arg;
+    struct sleeper *s = of(w->base.bus);
+    struct error err;
+    if (s->dead)
+        return;
+    if (s->stopped || (s->cut & CUT_BUS_IN) != 0) {
+        timer_set(w->refusal, US_PER_S);
+        return;
+    }
+    error_set(&err, ERR_FATAL, 29, "topic %s: Broker: Topic authorization failed", w->topic);
+    w->events.failed(w->arg, &err);
+}
+
+static void may_not_read(struct watcher *w)
+{
+    struct sleeper *s = of(w->base.bus);
+    if ((s->cut & CUT_READS) == 0 || w->refusal != NULL || !ends_with(w->topic, ".results"))
+        return;
+    if (w->inner)
+        bus_follow_stop(w->inner);
+    w->inner = NULL;
+    w->refusal = timer_new(s->base, on_refusal, w);
+    timer_set(w->refusal, sleeper_delay_us(s));
 }
 
 static struct bus_follow *follow(struct bus *b, const char *topic, int32_t partition, int64_t from, const struct bus_follow_events *events, void *arg,
@@ -172,6 +221,7 @@ static struct bus_follow *follow(struct bus *b, const char *topic, int32_t parti
     (void)err;
     *w = (struct watcher){.base = {b}, .topic = xstrdup(topic), .partition = partition, .next = from, .events = *events, .arg = arg};
     LIST_INSERT_HEAD(&of(b)->watchers, w, link);
+    may_not_read(w);
     if ((of(b)->cut & CUT_BUS) == 0 && !comes_late(w))
         begin(w);
     return &w->base;
@@ -183,6 +233,7 @@ static void follow_stop(struct bus_follow *f)
     if (w->inner)
         bus_follow_stop(w->inner);
     LIST_REMOVE(w, link);
+    timer_free(w->refusal);
     free(w->topic);
     free(w);
 }
@@ -206,6 +257,13 @@ void sleeper_bus_late(struct sleeper *s)
         bus_follow_stop(w->inner);
         w->inner = NULL;
     }
+}
+
+void sleeper_bus_blind(struct sleeper *s)
+{
+    struct watcher *w;
+    LIST_FOREACH(w, &s->watchers, link)
+        may_not_read(w);
 }
 
 void sleeper_bus_stop(struct sleeper *s)

@@ -31,7 +31,7 @@ struct sleeper {
     struct http *outer_http;
     struct rnd *rnd;
     bool stopped, dead, tells_the_dead, mute;
-    unsigned cut;
+    unsigned cut, refused;
     struct sleeper_faults faults;
     struct sleeper_observer observer; void *observer_arg;
     int64_t skew_us;
@@ -53,7 +53,8 @@ void sleeper_happen(struct sleeper *, unsigned way, void (*fn)(void *), void *ar
 void sleeper_bus_init(struct sleeper *);
 void sleeper_bus_stop(struct sleeper *);
 void sleeper_bus_deaf(struct sleeper *);
-void sleeper_bus_late(struct sleeper *); /* CUT_LOG holds from now on */
+void sleeper_bus_late(struct sleeper *); /* CUT_LOG and CUT_RUNS hold from now on */
+void sleeper_bus_blind(struct sleeper *); /* CUT_READS */
 void sleeper_bus_follow(struct sleeper *);
 void sleeper_bus_post(struct sleeper *);
 void sleeper_bus_kill(struct sleeper *);

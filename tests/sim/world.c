@@ -1,6 +1,7 @@
 #include "tests/sim/check.h"
 
 #include "tests/sim/hand.h"
+#include "tests/sim/ways.h"
 
 /* One fleet, from its first process to the last check. */
 
@@ -43,26 +44,31 @@ static void make_service(struct sim *s)
     if (p->chaos_per_mille > 0)
         bqmodel_chaos_all(&o.chaos, &s->chaos, p->chaos_per_mille);
     s->model = bqmodel_new(s->loop, &o);
-    for (int i = 0; i < p->batch_count; i++)
-        bqmodel_add_table(s->model, p->batches[i].target, "k:STRING REQUIRED, q:STRING, r:INT64, i:INT64, n:INT64, v:INT64, o:INT64, c:INT64, s:STRING");
 }
 
 static void open_world(struct sim *s, uint64_t seed, struct report *report)
 {
     s->report = report;
     plan_draw(&s->plan, seed);
+    ways_draw(&s->plan);
     odd_draw(&s->odd, &s->plan);
+    erosion_draw(&s->odd, &s->plan);
+    looker_draw(&s->odd, &s->plan);
     rnd_seeded(&s->dice, seed ^ UINT64_C(0x5deece66d));
     rnd_seeded(&s->net, seed ^ UINT64_C(0xda942042e4dd58b5));
+    rnd_seeded(&s->views, seed ^ UINT64_C(0x2127599bf4325c37));
     s->loop = loop_new_virtual(WALL_AT_START_US);
     s->began_us = loop_now_us(s->loop);
     s->bus = bus_memory(s->loop, &(struct bus_memory_options){.delay_us = 200, .most_partitions = SIM_PARTITIONS});
     make_service(s);
     s->auth = auth_anonymous();
+    ways_make_targets(s);
     make_topics(s);
     check_open(s);
     hand_open(s);
     stranger_open(s);
+    erosion_open(s);
+    looker_open(s);
     report->seed = seed;
     report->workers = s->plan.workers;
 }
@@ -109,6 +115,8 @@ static void close_world(struct sim *s)
 {
     chaos_stop(s);
     stranger_close(s);
+    erosion_close();
+    looker_close(s);
     each_proc(s, kill_living);
     hand_close(s);
     sleep_ms(s, 900000); /* what was sent is answered */
@@ -175,12 +183,15 @@ static void until_the_end(struct sim *s)
             world_broker(s, 0);
         each_proc(s, proc_tick);
         check_tick(s);
+        check_view_tick(s);
         if (!s->calm && sim_ms(s) >= s->plan.calm_ms) {
             chaos_calm(s);
             calm_at = sim_ms(s);
         }
-        if (s->calm && ticks % STEERED_EVERY == 0)
+        if (s->calm && ticks % STEERED_EVERY == 0) {
             hand_decides(s);
+            erosion_after();
+        }
         if (s->calm && check_settled(s->check, what, sizeof(what)) && gone(s))
             break;
         if (s->calm && sim_ms(s) > calm_at + bound_ms(s))
@@ -213,6 +224,7 @@ void sim_run(uint64_t seed, struct report *report)
     if (trace_on()) {
         struct buf text = BUF_INIT(1 << 16);
         plan_text(&s->plan, &text);
+        ways_text(&s->plan, &text);
         trace("plan", "%s", text.data);
         trace("plan", "strange words %.3f, refused credentials %.3f /s%s%s", s->odd.words, s->odd.refusals, s->odd.plain_coordinators ? ", coordinators without BigQuery" : "",
               s->odd.plain_submitters ? ", submitters without BigQuery" : "");

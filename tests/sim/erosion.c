@@ -1,0 +1,332 @@
+#include "tests/sim/check.h"
+
+#include <math.h>
+
+#include "tests/sim/hand.h"
+
+/*
+ * What time, administrators and haste do to a fleet: retention or somebody's clean-up takes the beginning of a log or of the queue; a topic's access list is changed
+ * and changed back; a later version of the product says something in a run's log; people decide about a run without looking whether somebody else has. It ends with
+ * the calm; what nobody can mend by then is closed by a person, as `bqfleet cancel` does with a run whose log is gone.
+ */
+enum erosion { ERODE_LOG, ERODE_WORK, ERODE_LATER, ERODE_BEYOND, ERODE_RASH, ERODE_HASTY, ERODE_DENY, ERODE_SLOW, ERODE_LATE_WORD };
+
+struct blind { struct proc *p; int lives; };
+static struct eroder { struct sim *sim; struct rnd rnd; struct timer *timer; struct blind blind[64]; size_t blind_count; int64_t calm_us; } eroder;
+
+#define CLOSED_AFTER_US (600 * US_PER_S)
+
+static double real(void)
+{
+    return rnd_real(&eroder.rnd);
+}
+
+static int64_t below(int64_t n)
+{
+    return (int64_t)rnd_below(&eroder.rnd, (uint64_t)n);
+}
+
+static int64_t spread_ms(int64_t from, int64_t to)
+{
+    return (int64_t)((double)from * pow((double)to / (double)from, real()));
+}
+
+void erosion_draw(struct oddities *o, struct plan *p)
+{
+    struct rnd rnd;
+    rnd_seeded(&rnd, p->seed ^ UINT64_C(0xd6e8feb86659fd93));
+    double erodes = rnd_real(&rnd), rate = rnd_real(&rnd), folds = rnd_real(&rnd);
+    if (p->quiet || p->seed % 8 != 2 || erodes < .1)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(o->erosion); i++) {
+        double chosen = rnd_real(&rnd), part = rnd_real(&rnd);
+        o->erosion[i] = chosen < .4 ? (.01 + .15 * rate) * part : 0;
+    }
+    if (folds < .4) /* few enough tables in a statement that it folds them */
+        p->shards_at_once = 8;
+}
+
+static struct ledger *any_run(bool (*fits)(const struct ledger *))
+{
+    struct ledger *found = NULL;
+    int64_t count = 0;
+    for (struct ledger *l = eroder.sim->check->ledgers; l; l = l->next)
+        if (!l->withdrawn && fits(l) && below(++count) == 0)
+            found = l;
+    return found;
+}
+
+static bool goes_on(const struct ledger *l)
+{
+    return !ledger_settled(l) || !l->end_told;
+}
+
+static bool is_open(const struct ledger *l)
+{
+    return ledger_open(l);
+}
+
+static bool works(const struct ledger *l)
+{
+    return l->phase == PHASE_WORKING;
+}
+
+static bool is_held(const struct ledger *l)
+{
+    return l->phase == PHASE_HELD;
+}
+
+static bool is_inherited(const struct ledger *l)
+{
+    return l->phase == PHASE_HELD && hand_has_heir(eroder.sim, l);
+}
+
+static bool is_alone(const struct ledger *l)
+{
+    return l->phase == PHASE_HELD && !hand_has_heir(eroder.sim, l);
+}
+
+static bool has_ended(const struct ledger *l)
+{
+    return l->phase == PHASE_ENDED;
+}
+
+/* --- processes that come anew ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void come_again(struct proc *p)
+{
+    if (!proc_lives(p) || p->kind == PROC_SUBMITTER)
+        return;
+    proc_kill(p);
+    if (p->kind == PROC_WORKER)
+        proc_worker(eroder.sim, p->slot);
+    else
+        proc_coordinator(eroder.sim, p->slot);
+    sim_did(eroder.sim, DEED_RESTART, p->name, "is started anew");
+}
+
+/* Whoever could not read its logs for a time does not read them again: somebody starts it anew when it may. */
+static void cure_the_blind(void)
+{
+    for (size_t i = 0; i < eroder.blind_count;) {
+        struct blind *b = &eroder.blind[i];
+        bool same = proc_lives(b->p) && b->p->lives == b->lives;
+        if (same && b->p->again_us != 0) {
+            i++;
+            continue;
+        }
+        if (same)
+            come_again(b->p);
+        *b = eroder.blind[--eroder.blind_count];
+    }
+}
+
+static void deny(void)
+{
+    static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
+    struct sim *s = eroder.sim;
+    int kind = (int)below(10);
+    struct proc *p = kind < 2 ? &s->workers[below(s->plan.workers)] : kind < 6 || s->submitter_count == 0 ? &s->coordinators[below(s->plan.coordinators)]
+                                                                                                    : &s->submitters[below(s->submitter_count)];
+    unsigned way = ways[below(ARRAY_LEN(ways))];
+    int64_t ms = spread_ms(2000, 240000);
+    if (!proc_lives(p) || p->paused || p->again_us != 0 || (way == CUT_READS && eroder.blind_count == ARRAY_LEN(eroder.blind)))
+        return;
+    sim_did(s, DEED_REFUSE, p->name, "is kept from topics or tables (%u) for %" PRId64 " ms", way, ms);
+    proc_cut(p, way, ms);
+    if (way == CUT_READS)
+        eroder.blind[eroder.blind_count++] = (struct blind){p, p->lives};
+}
+
+/* --- what is deleted ------------------------------------------------------------------------------------------------------------------------------------------ */
+
+static void erode_log(void)
+{
+    struct sim *s = eroder.sim;
+    const struct ledger *l = any_run(goes_on);
+    int32_t partition = l ? l->record->log_partition : 0;
+    int64_t from = l ? l->record->log_offset : 0, end = s->check->log_ends[partition];
+    if (l == NULL || end <= from)
+        return;
+    int64_t before = from + 1 + below(end - from);
+    sim_did(s, DEED_ERODE, "broker", "has no logs of partition %d before %" PRId64 " any more", partition, before);
+    check_log_gone(s->check, partition, before);
+    bus_memory_delete(s->bus, SIM_PREFIX "results", partition, before);
+    for (int i = 0; i < s->plan.coordinators && real() < .5; i++)
+        come_again(&s->coordinators[i]);
+}
+
+static void erode_work(void)
+{
+    struct sim *s = eroder.sim;
+    int32_t partition = (int32_t)below(s->plan.partitions);
+    const struct work_log *w = &s->check->work[partition];
+    int64_t from = i64_max(w->passed, w->low);
+    if (w->count <= from)
+        return;
+    int64_t before = from + 1 + below(w->count - from);
+    sim_did(s, DEED_ERODE, "broker", "has no work of partition %d before %" PRId64 " any more", partition, before);
+    check_work_gone(s->check, partition, before);
+    bus_memory_delete(s->bus, SIM_PREFIX "work." SIM_QUEUE, partition, before);
+}
+
+/* --- what is said ------------------------------------------------------------------------------------------------------------------------------------------------ */
+
+static void say_later(void)
+{
+    static const unsigned char words[][3] = {{LOGM_VERSION + 1, LOGM_SEAL, 0}, {LOGM_VERSION, LOGM_TYPES, 0}};
+    struct ledger *l = any_run(is_open);
+    if (l == NULL)
+        return;
+    sim_did(eroder.sim, DEED_STRANGE, "later", "says in the log of %s what nobody understands", l->record->run);
+    l->beyond = true;
+    stranger_says(l, words[below(ARRAY_LEN(words))], 2);
+}
+
+static void encode_and_say(const struct ledger *l, struct log_msg *m)
+{
+    struct buf text = BUF_INIT(4096);
+    m->text = m->by = m->job = m->run = "";
+    m->shard = m->shard ? m->shard : "";
+    m->manifest.incarnation = m->manifest.load = "";
+    int rc = logmsg_encode(m, &text);
+    assert(rc == 0);
+    (void)rc;
+    sim_did(eroder.sim, DEED_STRANGE, "stranger", "says %s in the log of %s", log_type_name(m->type), l->record->run);
+    stranger_says(l, text.data, text.len);
+    buf_free(&text);
+}
+
+/* An item that the run does not have: nobody knows any more what it has, and it is to end loudly. */
+static void say_beyond(void)
+{
+    struct ledger *l = any_run(real() < .8 ? works : is_held);
+    struct item_range range = {.count = 1};
+    if (l == NULL)
+        return;
+    range.first = l->items + below(3);
+    encode_and_say(l, &(struct log_msg){.type = LOGM_MANIFEST, .manifest = {.empty = &range, .empty_count = 1}});
+}
+
+/* Cuts and outcomes of nobody, cuts of what is cut already, and settings of what is over. */
+static void say_late(void)
+{
+    struct ledger *l = any_run(real() < .5 ? has_ended : goes_on);
+    const char *loads[1];
+    if (l == NULL)
+        return;
+    const struct lload *x = l->load_count > 0 ? l->loads[below((int64_t)l->load_count)] : NULL;
+    int64_t number = 0;
+    for (size_t i = 0; i < l->cut_count && x != NULL; i++)
+        number += strcmp(l->cuts[i].shard, x->shard) == 0;
+    switch (below(5)) {
+    case 0: encode_and_say(l, &(struct log_msg){.type = LOGM_OUTCOME, .shard = "nobodys000"}); break;
+    case 1: encode_and_say(l, &(struct log_msg){.type = LOGM_CUT, .shard = "nobodys000"}); break;
+    case 2:
+        if (l->phase == PHASE_ENDED)
+            encode_and_say(l, &(struct log_msg){.type = below(2) ? LOGM_PAUSE : LOGM_PARALLEL, .parallel = 3});
+        break;
+    default:
+        loads[0] = x ? x->id : NULL;
+        if (x != NULL && (x->cut >= 0 || x->fresh == 0))
+            encode_and_say(l, &(struct log_msg){.type = LOGM_CUT, .shard = x->shard, .cut = number, .loads = loads, .load_count = 1});
+    }
+}
+
+/* --- people in a hurry ----------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void decide_rashly(void)
+{
+    struct ledger *l = any_run(is_inherited);
+    if (l != NULL)
+        hand_says_so(eroder.sim, l, real() < .5 ? LOGM_ACCEPT : LOGM_CANCEL);
+}
+
+static void redrive_hastily(void)
+{
+    struct ledger *l = any_run(is_alone);
+    if (l != NULL)
+        proc_redrive(eroder.sim, l->batch, l->record->run);
+}
+
+static void slow_cuts(void)
+{
+    struct sim *s = eroder.sim;
+    struct bqmodel_fault f = {.match = below(2) ? "bqfleet_cut_" : "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = spread_ms(5000, 200000)};
+    s->slowed_ms += f.ms;
+    sim_did(s, DEED_SERVICE, "service", "fault %d for %s, %" PRId64 " ms", f.kind, f.match, f.ms);
+    bqmodel_fault(s->model, &f);
+}
+
+/* --- when --------------------------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void (*const deeds[])(void) = {[ERODE_LOG] = erode_log, [ERODE_WORK] = erode_work, [ERODE_LATER] = say_later, [ERODE_BEYOND] = say_beyond,
+                                      [ERODE_RASH] = decide_rashly, [ERODE_HASTY] = redrive_hastily, [ERODE_DENY] = deny, [ERODE_SLOW] = slow_cuts,
+                                      [ERODE_LATE_WORD] = say_late};
+_Static_assert(ARRAY_LEN(deeds) == EROSIONS, "a rate for each");
+
+static double sum_of_rates(void)
+{
+    double sum = 0;
+    for (size_t i = 0; i < EROSIONS; i++)
+        sum += eroder.sim->odd.erosion[i];
+    return sum;
+}
+
+static void again(void)
+{
+    timer_set(eroder.timer, (int64_t)(-log(1 - real()) / sum_of_rates() * (double)US_PER_S));
+}
+
+static void on_step(void *arg)
+{
+    (void)arg;
+    double at = real() * sum_of_rates();
+    size_t what = 0;
+    while (what + 1 < EROSIONS && at >= eroder.sim->odd.erosion[what])
+        at -= eroder.sim->odd.erosion[what++];
+    cure_the_blind();
+    deeds[what]();
+    again();
+}
+
+void erosion_open(struct sim *s)
+{
+    memset(&eroder, 0, sizeof(eroder));
+    eroder.sim = s;
+    rnd_seeded(&eroder.rnd, s->plan.seed ^ UINT64_C(0xa0761d6478bd642f));
+    if (sum_of_rates() <= 0)
+        return;
+    eroder.timer = timer_new(s->loop, on_step, NULL);
+    again();
+}
+
+void erosion_calm(void)
+{
+    timer_free(eroder.timer);
+    eroder.timer = NULL;
+    eroder.calm_us = loop_now_us(eroder.sim->loop);
+}
+
+void erosion_close(void)
+{
+    timer_free(eroder.timer);
+    eroder.timer = NULL;
+}
+
+/* Nobody can fold the log of such a run, or not everybody: it ends if somebody still can, and else when somebody closes it. */
+void erosion_after(void)
+{
+    struct sim *s = eroder.sim;
+    cure_the_blind();
+    if (sum_of_rates() <= 0 || loop_now_us(s->loop) < eroder.calm_us + CLOSED_AFTER_US)
+        return;
+    for (struct ledger *l = s->check->ledgers; l; l = l->next) {
+        if (l->closed || !goes_on(l) || !check_is_beyond(s->check, l))
+            continue;
+        hand_closes(s, l);
+        for (int i = 0; i < s->submitter_count; i++)
+            if (proc_lives(&s->submitters[i]) && s->submitters[i].record && strcmp(s->submitters[i].record->run, l->record->run) == 0)
+                s->submitters[i].leaves = true;
+    }
+}
