@@ -1,5 +1,7 @@
 #include "tests/sim/check.h"
 
+#include "tests/sim/ways.h"
+
 /*
  * Children that speak the exec protocol and behave as the seed says: done, empty, slow, hanging, crashing, failing, with rows of every kind. How an item behaves
  * is a function of the seed, its batch and its number; what it finds to say is told to the checker before the worker can know.
@@ -61,7 +63,7 @@ int64_t rows_of(const struct sim *s, const struct batch_plan *b, int64_t number,
     enum behaviour how = behaviour_of(s, b, number);
     if (how == BEHAVE_EMPTY || how == BEHAVE_BIG)
         return how == BEHAVE_EMPTY ? 0 : 1 + (int64_t)(lot(s, b, number, 6) % 12);
-    bool differs = b->keys == KEYS_OWN && b->mode != WRITE_MERGE; /* an attempt may find more or less than the one before */
+    bool differs = b->keys == KEYS_OWN && b->mode != WRITE_MERGE && b->mode != WRITE_REPLACE_PARTITIONS; /* an attempt may find more or less than the one before */
     return 1 + (int64_t)(lot(s, b, number, 4 + (differs ? (uint64_t)attempt << 8 : 0)) % (uint64_t)b->rows_most);
 }
 
@@ -76,6 +78,7 @@ void row_facts(const struct sim *s, const struct batch_plan *b, int64_t number, 
     if (b->second_key && (l >> 20) % 3 != 0)
         snprintf(f->second, sizeof(f->second), "q%u", (unsigned)((l >> 24) % 2));
     f->order = (l >> 32) % 5 == 0 ? INT64_MIN : (int64_t)((l >> 36) % 4);
+    ways_place(b, l, f);
 }
 
 /* --- what it says -------------------------------------------------------------------------------------------------------------------------------- */
@@ -104,6 +107,8 @@ static void say_row(struct hand *h, const struct work_item *w, int64_t emission,
     buf_xprintf(o, "\"r\":%d,\"i\":%" PRId64 ",\"n\":%" PRId64 ",", h->run->index, w->item, row);
     if (f.order != INT64_MIN)
         buf_xprintf(o, "\"o\":%" PRId64 ",", f.order);
+    if (f.part[0])
+        buf_xprintf(o, h->run->batch->parts == PARTS_RANGE ? "\"d\":%s," : "\"d\":\"%s\",", f.part);
     if (how == BEHAVE_BAD_ROW)
         buf_xputs(o, "\"v\":\"none\"");
     else

@@ -1,6 +1,7 @@
 #include "tests/sim/check.h"
 
 #include "coordinator/catalog_watch.h"
+#include "tests/sim/ways.h"
 
 /* Processes, as their mains make them; each dies at any moment and comes again as another one. */
 
@@ -200,50 +201,6 @@ static int next_item(void *arg, struct item *out, struct error *err)
     return 1;
 }
 
-static char **list(const char *a, const char *b)
-{
-    char **v = xcalloc(3, sizeof(*v));
-    v[0] = a ? xstrdup(a) : NULL;
-    v[1] = b ? xstrdup(b) : NULL;
-    return v;
-}
-
-/* As the plan of its spec would have it. */
-static struct record *record_of(const struct batch_plan *b, const char *run)
-{
-    struct error err = ERROR_INIT;
-    struct record *r = xcalloc(1, sizeof(*r));
-    snprintf(r->run, sizeof(r->run), "%s", run);
-    snprintf(r->batch, sizeof(r->batch), "%s", b->name);
-    snprintf(r->queue, sizeof(r->queue), SIM_QUEUE);
-    snprintf(r->handler, sizeof(r->handler), "h");
-    snprintf(r->project, sizeof(r->project), "local");
-    snprintf(r->staging_project, sizeof(r->staging_project), "local");
-    snprintf(r->staging_dataset, sizeof(r->staging_dataset), "ds");
-    r->timeout_ms = b->timeout_ms;
-    r->attempts = b->attempts;
-    r->mode = b->mode;
-    r->via = b->via;
-    r->has_target = true;
-    bq_ref_parse(b->target, "local", &r->target, &err);
-    r->schema_doc = doc_set(doc_object(), "fields", doc_string("k:STRING REQUIRED, q:STRING, r:INT64, i:INT64, n:INT64, v:INT64, o:INT64, c:INT64, s:STRING"));
-    r->schema = schema_parse(r->schema_doc, &err);
-    doc_free(r->schema_doc);
-    r->schema_doc = schema_to_doc(r->schema);
-    r->keys = b->mode == WRITE_MERGE ? list("k", b->second_key ? "q" : NULL) : NULL;
-    r->key_count = b->mode != WRITE_MERGE ? 0 : b->second_key ? 2 : 1;
-    r->null_keys = b->null_keys;
-    r->order_by = b->order ? list("o", NULL) : NULL;
-    r->order_count = b->order ? 1 : 0;
-    r->insert_only = b->insert_only ? list("c", NULL) : NULL;
-    r->insert_only_count = b->insert_only ? 1 : 0;
-    r->permits = b->permits;
-    r->every_ms = b->every_ms;
-    r->parallel = b->parallel;
-    r->finish = (struct fold_config){.tolerate_count = b->tolerate_count, .tolerate_percent = b->tolerate_percent, .stop_after = b->stop_after};
-    return r;
-}
-
 void proc_submit_from(struct proc *p, struct submit_source source)
 {
     static const struct submit_events told = {.opened = on_opened, .sealed = on_sealed, .failed = on_submit_failed};
@@ -273,7 +230,7 @@ struct proc *proc_submit(struct sim *s, const struct batch_plan *b, const char *
         return NULL;
     snprintf(fresh, sizeof(fresh), "run-%" PRIu64, ++s->runs_named);
     p->replace = replace;
-    p->record = record_of(b, run ? run : fresh);
+    p->record = ways_record(b, run ? run : fresh);
     sim_did(s, DEED_SUBMIT, p->name, "submits %s as run %s%s", b->name, p->record->run, replace ? ", replacing" : "");
     proc_submit_from(p, (struct submit_source){.next = next_item, .arg = p});
     return p;
