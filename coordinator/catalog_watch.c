@@ -33,6 +33,7 @@ static void on_failed(void *arg, const struct error *err)
 {
     struct catalog_watch *w = arg;
     struct error told = *err;
+    bus_follow_stop(w->follow);
     w->follow = NULL;
     error_prefix(&told, "the topic of runs cannot be read");
     w->events.failed(w->arg, &told);

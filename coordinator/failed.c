@@ -145,6 +145,7 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct failed *f = arg;
+    bus_follow_stop(f->follow);
     f->follow = NULL;
     log_warn("the failed items' entries in dead cannot be read: %s", err->text);
     then(f, read_work);

@@ -81,6 +81,7 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct presence *p = arg;
+    bus_follow_stop(p->follow);
     p->follow = NULL;
     p->ready = true; /* no more will be known */
     log_warn("the workers of the fleet are not known: %s", err->text);

@@ -54,6 +54,7 @@ static void on_failed(void *arg, const struct error *err)
 {
     struct runlog *r = arg;
     struct error told = *err;
+    bus_follow_stop(r->follow);
     r->follow = NULL;
     if (strcmp(err->reason, "out of range") == 0)
         error_set(&told, ERR_FATAL, 0, "the log of run %s no longer reaches back to its beginning: which items failed is not known any more", r->record->run);

@@ -82,6 +82,7 @@ static void finish(struct work_read *w, const struct error *err)
 static void on_failed(void *arg, const struct error *err)
 {
     struct work_read *w = arg;
+    bus_follow_stop(w->follow);
     w->follow = NULL;
     if (strcmp(err->reason, "out of range") == 0) { /* it was deleted while it was read: what is left comes next */
         w->end = -1;

@@ -126,6 +126,7 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct direct *d = arg;
+    bus_follow_stop(d->follow);
     d->follow = NULL;
     if (!d->broken)
         give_up(d, err);

@@ -261,6 +261,7 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct runs *rs = arg;
+    bus_follow_stop(rs->follow);
     rs->follow = NULL;
     worker_fail(rs->w, err);
 }

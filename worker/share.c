@@ -268,6 +268,7 @@ static void on_end(void *arg, int64_t next)
 static void on_failed(void *arg, const struct error *err)
 {
     struct shares *s = arg;
+    bus_follow_stop(s->follow);
     s->follow = NULL;
     worker_fail(s->w, err);
 }
