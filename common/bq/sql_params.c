@@ -31,15 +31,17 @@ bool sql_pruned(const struct sql_cut *cut)
     return cut->mode == WRITE_REPLACE_PARTITIONS || (cut->mode == WRITE_MERGE && sql_listed(cut->keys, cut->key_count, cut->partition_column));
 }
 
-/* Of the rows; or, where whole partitions are meant, of those. */
+/* Of the rows; or, where whole partitions are meant, of those. Numbers above all ranges share theirs with those below, so each end may reach beyond the other. */
 static void range_params(doc *params, const struct sql_cut *cut)
 {
     enum field_type type = sql_column(cut, cut->partition_column)->type;
-    int64_t lo = cut->range_lo, hi = cut->range_hi, rest;
+    int64_t lo = cut->range_lo, hi = cut->range_hi, lows[2], highs[2];
     char text[64];
     if (cut->mode == WRITE_REPLACE_PARTITIONS) {
-        partition_bounds(cut->partition, cut->range_lo, &lo, &rest);
-        partition_bounds(cut->partition, cut->range_hi, &rest, &hi);
+        partition_bounds(cut->partition, cut->range_lo, &lows[0], &highs[0]);
+        partition_bounds(cut->partition, cut->range_hi, &lows[1], &highs[1]);
+        lo = i64_min(lows[0], lows[1]);
+        hi = i64_max(highs[0], highs[1]);
     }
     partition_value(type, lo, text);
     bq_param(params, "part_lo", field_type_name(type), text);

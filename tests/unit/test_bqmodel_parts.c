@@ -50,6 +50,18 @@ static void numbers_outside_of_all_ranges_share_a_partition(void **state)
     assert_rows(w, "ds.t", "[" NEW("c", 99) "," NEW("d", null) "," NEW("x", 100) "]");
 }
 
+static void numbers_above_all_ranges_replace_those_below_though_other_rows_are_in_a_range(void **state)
+{
+    struct world *w = *state;
+    bqmodel_insert(w->m, "ds.t", "[" OLD("a", -7) "," OLD("b", 2000) "," OLD("c", 99) "," OLD("d", 12) "]");
+    load(w, "l", "s", PLAIN("x", 100, 0, "l1") PLAIN("y", 15, 1, "l1"));
+    run_cut(w, &(struct cut){PARTS, .unkeyed = true, .lo = 15, .hi = 100, .loads = {{"l1", 2, 0}}});
+    assert_rows(w, "ds.t", "[" NEW("c", 99) "," NEW("x", 100) "," NEW("y", 15) "]");
+    load(w, "m", "s", PLAIN("z", -1, 2, "l2") PLAIN("v", 15, 3, "l2"));
+    run_cut(w, &(struct cut){PARTS, .unkeyed = true, .lo = -1, .hi = 15, .loads = {{"l2", 2, 0}}});
+    assert_rows(w, "ds.t", "[" NEW("c", 99) "," NEW("z", -1) "," NEW("v", 15) "]");
+}
+
 static void of_equal_keys_only_the_first_counts_and_its_partition(void **state)
 {
     struct world *w = *state;
@@ -88,6 +100,7 @@ int main(void)
         WITH_WORLD(a_partition_of_only_excluded_rows_stays),
         WITH_WORLD(rows_without_a_value_replace_such_rows),
         WITH_WORLD(numbers_outside_of_all_ranges_share_a_partition),
+        WITH_WORLD(numbers_above_all_ranges_replace_those_below_though_other_rows_are_in_a_range),
         WITH_WORLD(of_equal_keys_only_the_first_counts_and_its_partition),
         WITH_WORLD(a_statement_that_is_repeated_ends_the_same),
         WITH_WORLD(a_load_that_is_not_whole_replaces_nothing),
