@@ -15,6 +15,7 @@ struct cut_view {
     struct cut_shown shown;
     struct tables_plan plan;
     bool after;
+    bool lacks;               /* its last change was refused since something is not there */
     struct bq_ref list;
     struct buf rows; struct http_slice slice; /* of the list's load */
     doc *configuration;
@@ -70,11 +71,27 @@ static void make_base(struct cut_view *v)
     v->call = view_make_base(&v->world, v->of.record, suffix, on_base, v);
 }
 
+/* The view is gone, which a look tells; or, where that finds it in its place again, a table that it is to name: nobody can ever show that one's rows. */
+static void lose(struct cut_view *v, const struct error *err)
+{
+    struct error copy = *err;
+    if (!v->lacks) {
+        v->lacks = true;
+        look(v);
+        return;
+    }
+    copy.kind = ERR_FATAL;
+    error_prefix(&copy, "a table that the view is to show is gone, and the rows in it with it");
+    end(v, CUT_VIEW_GONE, &copy);
+}
+
 static void on_changed(void *arg, const struct bq_answer *a)
 {
     struct cut_view *v = arg;
     v->call = NULL;
-    if (a->err != NULL && a->err->code == 412)
+    if (a->err != NULL && a->err->code == 404)
+        lose(v, a->err);
+    else if (a->err != NULL && a->err->code == 412)
         look(v);
     else if (a->err != NULL)
         fail(v, a->err, "the view cannot be changed");

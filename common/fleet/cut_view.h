@@ -11,7 +11,7 @@ enum cut_view_end {
     CUT_VIEW_READY,           /* for the job; or, behind it, for the outcome */
     CUT_VIEW_PAST,            /* the view is beyond this cut: its job is there, or it will have none */
     CUT_VIEW_BUSY,            /* it is another run's at this moment, says err */
-    CUT_VIEW_GONE,            /* somebody dropped or replaced it, for everybody: err */
+    CUT_VIEW_GONE,            /* somebody dropped or replaced it, or a table that it is to show, for everybody: err */
     CUT_VIEW_FAILED           /* here, which decides nothing: err */
 };
 typedef void cut_view_cb(void *arg, enum cut_view_end, const struct error *err);

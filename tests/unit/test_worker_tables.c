@@ -244,6 +244,23 @@ static void a_run_whose_view_is_dropped_at_the_last_moment_fails(void **state)
     crew_close(&crew, state);
 }
 
+/* The view cannot name what is not there. */
+static void a_run_whose_shard_is_gone_before_it_was_shown_fails(void **state)
+{
+    begin(state);
+    struct stage *s = crew.stage;
+    stage_load(s, run, 0, 8, 1);
+    wait_shown(8);
+    stage_load(s, run, 8, 2, 2);
+    bqmodel_drop_table(s->model, "local.ds.bqf_run_1_shard00001");
+    stage_seal(s, run, 12);
+    wait_done(&boss);
+    assert_int_equal(track_fold(boss.track)->end, END_FAILED);
+    assert_non_null(strstr(track_fold(boss.track)->end_text, "a table that the view is to show is gone"));
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 8); /* what was shown stays */
+    finish(state);
+}
+
 /* --- several --------------------------------------------------------------------------------------------------------------------------------- */
 
 static struct record *second_run(enum write_mode mode)
@@ -463,6 +480,7 @@ int main(void)
         cmocka_unit_test(what_was_shown_of_a_cancelled_run_stays),
         cmocka_unit_test(a_held_run_goes_on_showing_what_it_showed_and_its_decision_counts),
         cmocka_unit_test(a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was),
+        cmocka_unit_test(a_run_whose_shard_is_gone_before_it_was_shown_fails),
         cmocka_unit_test(a_run_whose_view_is_dropped_fails_and_says_so),
         cmocka_unit_test(a_run_whose_view_is_replaced_by_a_table_fails_and_leaves_that_alone),
         cmocka_unit_test(a_run_whose_view_is_dropped_at_the_last_moment_fails),
