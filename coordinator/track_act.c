@@ -12,14 +12,21 @@ void track_on_said(void *arg, int64_t offset, const struct error *err)
     struct said *s = arg;
     s->letter = NULL;
     s->offset = offset;
-    if (err != NULL)
-        track_tell_trouble(s->track, err);
+    if (err == NULL)
+        return;
+    s->again_us = loop_now_us(s->track->loop) + TRACK_TROUBLE_AGAIN_MS * US_PER_MS;
+    track_tell_trouble(s->track, err);
 }
 
-/* Whether a message of that type may be written: none of ours is on its way or unread. */
+/* Whether a message may be written: none of ours is on its way or unread in that log, or was just refused. */
+bool track_may_say(const struct said *s, int64_t position)
+{
+    return s->letter == NULL && s->offset < position && loop_now_us(s->track->loop) >= s->again_us;
+}
+
 static bool may_say(const struct track *t, enum log_type type)
 {
-    return t->said[type].letter == NULL && t->said[type].offset < t->position;
+    return track_may_say(&t->said[type], t->position);
 }
 
 static void say(struct track *t, struct log_msg *m)
@@ -59,8 +66,7 @@ static void decide_fatal(struct track *t)
     if (t->refused.kind != ERR_NONE)
         snprintf(text, sizeof(text), "%.250s", t->refused.text);
     else if (fold_must_stop(t->fold))
-        snprintf(text, sizeof(text), "stop_after: %" PRId64 " items failed in a row%s%.300s", f->in_a_row, f->failure_count > 0 ? ", at last: " : "",
-                 f->failure_count > 0 ? f->failures[f->failure_count - 1].text : "");
+        snprintf(text, sizeof(text), "stop_after: %" PRId64 " items failed in a row, at last: %.300s", f->in_a_row, f->failures[f->failure_count - 1].text);
     else
         return;
     if (may_say(t, LOGM_FATAL))
@@ -331,47 +337,7 @@ static int64_t consolidate_next(struct track *t)
     return NO_HURRY_MS;
 }
 
-/* --- copies for those who follow `batches` only ------------------------------------------------------------------------------------------------ */
-
-static void on_state_copied(void *arg, int64_t offset, const struct error *err)
-{
-    struct track *t = arg;
-    t->state_offset = offset;
-    t->copy = NULL;
-    if (err != NULL)
-        log_warn("run %s: its state could not be copied: %s", t->record->run, err->text);
-    track_moved(t);
-}
-
-static void on_end_copied(void *arg, int64_t offset, const struct error *err)
-{
-    on_state_copied(arg, offset, err);
-    ((struct track *)arg)->end_copied = true;
-}
-
-/* Whoever sees that the copy is not what the log says mends it: its writer may have read less of the log, and be gone. */
-static void copy_state(struct track *t)
-{
-    const struct fold *f = t->fold;
-    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
-    if (t->copy != NULL || known == NULL || catalog_state_is(known, f))
-        return;
-    if (catalog_watch_next(t->o.watch) <= t->state_offset) /* ours was not read back yet */
-        return;
-    t->copy = outbox_batches(t->o.outbox, catalog_state_key(t->record->run), catalog_state_value(f), on_state_copied, t);
-}
-
-static void copy_end(struct track *t)
-{
-    const struct catalog_run *known = catalog_find(catalog_watch_runs(t->o.watch), t->record->run);
-    if (t->end_copied || t->copy != NULL)
-        return;
-    if (known != NULL && known->end != NULL) { /* another coordinator did */
-        t->end_copied = true;
-        return;
-    }
-    t->copy = outbox_batches(t->o.outbox, catalog_end_key(t->record->run), catalog_end_value(t->fold, loop_wall_ms(t->loop)), on_end_copied, t);
-}
+/* --- after the end ------------------------------------------------------------------------------------------------------------------------------- */
 
 static void on_cleaned(void *arg, int dropped)
 {
@@ -420,7 +386,7 @@ static void finish(struct track *t)
 {
     if (!is_released(t))
         return;
-    copy_end(t);
+    track_copy_end(t);
     if (!t->adopted_gone && t->cleaned && track_adopted_gone(t)) {
         t->adopted_gone = true;
         track_moved(t);
@@ -449,7 +415,7 @@ int64_t track_act(struct track *t)
     again = i64_min(again, track_early(t));
     if (t->renew == NULL && t->record->via != VIA_WORKER_TABLES && !t->cleaned && t->cleanup == NULL && t->world.bq != NULL && t->record->has_target)
         t->renew = renew_start(&t->world, t->record, f);
-    copy_state(t);
+    track_copy_state(t);
     if (fold_settled(f))
         finish(t);
     return i64_max(again, 0);

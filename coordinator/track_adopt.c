@@ -22,7 +22,7 @@ static struct track *find(const struct track *t, const char *run)
 static void claim(struct track *t, size_t i, const struct track *h)
 {
     struct said *s = &t->claims[i];
-    if (s->letter != NULL || s->offset >= h->position) /* ours is on its way, or unread */
+    if (!track_may_say(s, h->position))
         return;
     char text[LIMIT_NAME + 64];
     snprintf(text, sizeof(text), "its rows are written with those of run %s", t->record->run);

@@ -12,11 +12,11 @@
 /* How far the search for lost items is; see decide_lost. */
 enum lost_step { LOST_IDLE, LOST_OFFSETS, LOST_LOWS, LOST_END, LOST_READING };
 
-/* A message this tracker wrote: not again before it was read back. */
-struct said { struct track *track; struct letter *letter; int64_t offset; };
+/* A message this tracker wrote: not again before it was read back, nor soon after the bus has refused it. */
+struct said { struct track *track; struct letter *letter; int64_t offset, again_us; };
 
 struct shard_cut;
-#define TRACK_TROUBLE_AGAIN_MS 60000 /* after this process's own trouble with a cut */
+#define TRACK_TROUBLE_AGAIN_MS 60000 /* after this process's own trouble with a cut, or with a message that the bus refuses */
 
 struct track {
     struct track_options o;
@@ -63,6 +63,7 @@ struct track {
     bool adopted_gone;
     /* copies, cleaning */
     struct letter *copy;
+    int64_t copy_again_us;     /* not before, after the bus has refused one; 0: at once */
     bool end_copied, cleaned;
     int64_t state_offset;      /* of the last copy; -1 */
     struct release *release;   /* of the view that a run in worker tables is shown by */
@@ -78,11 +79,16 @@ bool track_released(const struct track *);
 int64_t track_act(struct track *);
 void track_act_stop(struct track *);
 letter_cb track_on_said;   /* of a struct said */
+bool track_may_say(const struct said *, int64_t position /* the log is read to there */);
 void track_moved(struct track *);
 void track_tell_trouble(struct track *, const struct error *);
 
 /* This process cannot do a cut: for people. */
 void track_cannot_consolidate(struct track *, const struct error *);
+
+/* track_copy.c */
+void track_copy_state(struct track *);
+void track_copy_end(struct track *);
 
 /* track_shards.c: cuts of single shards, whose worker writes them unless it is gone. Returns as track_act. */
 int64_t track_shards(struct track *);
