@@ -68,7 +68,7 @@ void room_give_up(struct item *item)
 void room_outgrown(struct item *item)
 {
     char text[256], size[64];
-    snprintf(text, sizeof(text), "the item's rows outgrow the buffer of %s, and with mode none they are kept until it is done; raise --buffer",
+    snprintf(text, sizeof(text), "the item's rows outgrow the buffer of %s, in which rows that are shown rather than loaded are kept until it is done; raise --buffer",
              units_show_bytes(item->worker->o.buffer, size, sizeof(size)));
     struct verdict v = verdict_of(FROM_ROW, 0, "size", text, strlen(text));
     dispatch_spoil(item, &v);
