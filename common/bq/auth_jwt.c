@@ -5,7 +5,11 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 
+#include "common/base/oom.h"
+
 /* A JWT bearer assertion (RFC 7523), signed with a service account's own key. */
+
+enum { SOME_MEMORY = 65536 }; /* bytes: what a signature needs several times over */
 
 DEFINE_AUTO(EVP_MD_CTX_free, EVP_MD_CTX *)
 DEFINE_AUTO(BIO_free, BIO *)
@@ -20,15 +24,33 @@ static int no_password(char *out, int size, int writing, void *arg)
     return -1;
 }
 
+/* Empties OpenSSL's queue of errors, which may quote what was read. No memory ends the process: it says nothing of a key. OpenSSL forgets that some of its
+ * errors came of it: then there is none now, either. */
+static void errors_end(void)
+{
+    unsigned long code;
+    void *some = OPENSSL_malloc(SOME_MEMORY);
+    bool no_memory = some == NULL || ERR_peek_error() == 0; /* not even for the words */
+    OPENSSL_free(some);
+    while ((code = ERR_get_error()) != 0)
+        no_memory = no_memory || ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE;
+    if (no_memory)
+        out_of_memory("OpenSSL, with a private key");
+}
+
 jwt_key *jwt_key_read(const char *pem)
 {
     AUTO(BIO_free_auto) BIO *bio = BIO_new_mem_buf(pem, -1);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
+    if (bio == NULL)
+        out_of_memory("OpenSSL, for a private key");
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    if (key == NULL)
+        errors_end();
     if (key && EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA) {
         EVP_PKEY_free(key);
         key = NULL;
     }
-    ERR_clear_error(); /* its queue may quote what was read */
+    ERR_clear_error();
     return key;
 }
 
@@ -59,14 +81,17 @@ static char *encoded(doc *d)
 static char *signature(jwt_key *key, const char *text)
 {
     AUTO(EVP_MD_CTX_free_auto) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    size_t len = 0;
-    if (ctx == NULL || EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) != 1 ||
-        EVP_DigestSign(ctx, NULL, &len, (const unsigned char *)text, strlen(text)) != 1)
-        return NULL;
-    AUTO(free_ptr) unsigned char *raw = xmalloc(len);
-    if (EVP_DigestSign(ctx, raw, &len, (const unsigned char *)text, strlen(text)) != 1)
-        return NULL;
-    return base64url(raw, len);
+    AUTO(free_ptr) unsigned char *raw = NULL;
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t len = 0, count = strlen(text);
+    bool ok = ctx != NULL && EVP_DigestSignInit(ctx, NULL, EVP_sha256(), NULL, key) == 1 && EVP_DigestSign(ctx, NULL, &len, bytes, count) == 1;
+    if (ok) {
+        raw = xmalloc(len);
+        ok = EVP_DigestSign(ctx, raw, &len, bytes, count) == 1;
+    }
+    if (!ok)
+        errors_end();
+    return ok ? base64url(raw, len) : NULL;
 }
 
 char *jwt_sign(jwt_key *key, const char *key_id, const char *issuer, const char *scope, const char *audience, int64_t now_s)
