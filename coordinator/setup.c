@@ -188,10 +188,10 @@ int setup_open(struct setup *u, const struct command_env *env, unsigned wants, c
     *u = (struct setup){0};
     rnd_system(&u->rnd);
     u->world = (struct world){.loop = loop_new(), .rnd = &u->rnd, .metrics = &u->metrics, .prefix = s->prefix != NULL ? s->prefix : "bqfleet."};
-    int rc = 0;
+    int rc = (wants & SETUP_BIGQUERY) != 0 ? settings_check_ca(s, err) : 0;
     if ((wants & SETUP_CHILDREN) != 0)
         u->world.children = children_posix(u->world.loop);
-    if ((wants & SETUP_BUS) != 0)
+    if (rc == 0 && (wants & SETUP_BUS) != 0)
         rc = s->brokers != NULL ? open_kafka(u, s, err) : open_memory(u, s, spec, err);
     if (rc == 0 && (wants & SETUP_BIGQUERY) != 0)
         rc = open_bigquery(u, env, spec, err);

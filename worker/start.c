@@ -151,6 +151,8 @@ int start_open(struct start *st, const struct settings *s, const char *(*env)(co
     if (rc == 0)
         rc = id_check_name("queue", s->queue, err);
     if (rc == 0)
+        rc = settings_check_ca(s, err);
+    if (rc == 0)
         rc = read_handlers(st, s, env, err);
     if (rc == 0)
         rc = open_bq(st, s, env, err);

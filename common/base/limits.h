@@ -77,6 +77,7 @@
 
 /* Credentials */
 #define LIMIT_CREDENTIALS (64 * 1024)        /* bytes of a file of credentials, or of one that holds a subject token */
+#define LIMIT_CA_FILE (64 * 1024 * 1024)     /* bytes of --ca-file */
 #define LIMIT_TOKEN_ANSWER (64 * 1024)       /* bytes of an answer that holds a token */
 #define LIMIT_TOKEN_REQUEST (512 * 1024)     /* bytes of a request for one: two such files, each byte escaped as three, and names */
 

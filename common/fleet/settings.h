@@ -42,6 +42,8 @@ extern const size_t settings_count;
 int settings_log(const struct settings *, struct error *);
 /* Whether loads are paced with the service at that address. */
 bool settings_paced(const struct settings *, const char *url);
+/* That --ca-file, if it is given, can be read and holds certificates. 0, or -1 (ERR_USAGE). */
+int settings_check_ca(const struct settings *, struct error *);
 /* librdkafka properties, KEY=VALUE each: those of --kafka-file first, so that those of --kafka have the last word. A vector that strv_free releases; NULL
  * with err. */
 char **settings_kafka(const struct settings *, struct error *);

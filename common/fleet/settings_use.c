@@ -1,6 +1,7 @@
 #include <time.h>
 
 #include "common/base/file.h"
+#include "common/base/limits.h"
 #include "common/base/log.h"
 #include "common/base/yaml.h"
 #include "common/fleet/settings.h"
@@ -31,6 +32,21 @@ static void add_property(char ***all, size_t *count, const char *text)
     *all = xreallocarray(*all, *count + 2, sizeof(**all));
     (*all)[(*count)++] = xstrdup(text);
     (*all)[*count] = NULL;
+}
+
+int settings_check_ca(const struct settings *s, struct error *err)
+{
+    size_t len = 0;
+    if (s->ca_file == NULL)
+        return 0;
+    AUTO(free_ptr) char *text = file_read(s->ca_file, LIMIT_CA_FILE, &len, err);
+    if (text == NULL) {
+        error_prefix(err, "--ca-file");
+        return -1;
+    }
+    if (strstr(text, "-----BEGIN ") == NULL)
+        return error_set(err, ERR_USAGE, 0, "--ca-file: %s: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", s->ca_file);
+    return 0;
 }
 
 char **settings_kafka(const struct settings *s, struct error *err)

@@ -259,6 +259,18 @@ def test_no_project_is_told_at_once(make_scene, emulator):
 # -- handlers and rows
 
 
+@pytest.mark.parametrize("file, said", [("none.pem", "none.pem: cannot be read: No such file"), (".", "cannot be read: Is a directory"), ("spec.yaml", "holds no certificate")])
+def test_a_ca_file_that_is_none_is_told_before_anything_else(make_scene, file, said):
+    scene = make_scene()
+    handlers = {"h": {"exec": ["true"]}}
+    spec = scene.spec(batch="b", project="p", items={"list": ["a"]}, job={"handler": "h"}, handlers=handlers, write={"table": "d.t", "keys": ["k"]})
+    nobody = f"127.0.0.1:{free_port()}"
+    path = str(scene.folder / file)
+    for args in (["bqfleet", "run", spec], ["bqfleet", "run", "--brokers", nobody, spec], ["bqfleet", "config", "check"], ["bqfleet-worker", "--brokers", nobody, "--handler", "h=true"]):
+        done = scene.run(*args, "--ca-file", path, timeout=60)
+        assert done.code == 2 and "--ca-file: " in done.err and said in done.err, done
+
+
 def test_a_handler_that_cannot_start_is_named_and_nothing_is_written(batch):
     batch.change(handlers={"h": {"exec": ["/nowhere/predict", "--fast"]}})
     done = batch.run(timeout=120)
