@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "tests/sim/hand.h"
+#include "tests/sim/toil.h"
 
 /* What goes wrong, and when: of every kind at its rate, until the calm. */
 
@@ -82,6 +83,7 @@ static void cut_now(struct proc *p)
 static void expel_now(struct proc *p)
 {
     sim_did(p->sim, DEED_EXPEL, p->name, "is thrown out of its group");
+    poison_harm(p);
     sleeper_expel(p->sleeper);
 }
 
@@ -251,6 +253,8 @@ void chaos_calm(struct sim *s)
     timer_stop(step_timer);
     trace("world", "** calm");
     stranger_calm();
+    leaver_calm();
+    meddler_calm();
     erosion_calm();
     bqmodel_clear_faults(s->model);
     bqmodel_options(s->model)->chaos.rnd = NULL;

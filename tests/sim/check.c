@@ -2,6 +2,7 @@
 
 #include "common/fleet/catalog.h"
 #include "common/fleet/envelope.h"
+#include "tests/sim/toil.h"
 #include "worker/ackmap.h"
 #include "worker/marks.h"
 
@@ -135,7 +136,9 @@ static void add_work(struct work_log *w, int64_t offset, struct work of)
         w->cap = i64_max(64, offset * 2);
         w->v = xreallocarray(w->v, (size_t)w->cap, sizeof(*w->v));
     }
-    assert(offset == w->count);
+    assert(offset >= w->count);
+    while (w->count < offset) /* no messages */
+        w->v[w->count++] = (struct work){.run = -1};
     w->v[w->count++] = of;
 }
 
@@ -176,6 +179,9 @@ static void take_log(struct check *c, const struct bus_out *o, int64_t offset)
               m.manifest.range_count, m.manifest.empty_count, m.manifest.failure_count, m.text ? " " : "", m.text ? m.text : "");
     if (before != l->phase)
         trace("log", "%s: phase %d, %" PRId64 " of %" PRId64 " done, %" PRId64 " failed", l->record->run, l->phase, l->done, l->items, l->failed);
+    for (size_t i = 0; m.type == LOGM_MANIFEST && i < m.manifest.failure_count; i++)
+        if (strncmp(m.manifest.failures[i].text, "it killed its worker ", 21) == 0)
+            poison_convicted(c->sim, l, m.manifest.failures[i].item);
     logmsg_free(memory);
     stranger_heard(o);
 }
@@ -233,7 +239,7 @@ static void on_acked(void *arg, const struct bus_out *o, int32_t partition, int6
 static void must_be_done(struct check *c, int32_t partition, int64_t at, const char *how)
 {
     const struct work *w = &c->work[partition].v[at];
-    const struct ledger *l = check_run_at(c, w->run);
+    const struct ledger *l = w->run >= 0 ? check_run_at(c, w->run) : NULL;
     if (l == NULL || !ledger_open(l) || at < c->work[partition].low /* deleted: nobody can do it any more */ || (w->item < l->owners && l->owner[w->item] != OWNER_NONE))
         return;
     sim_violated(c->sim, INV_COMMIT, "%s of work %d: offset %" PRId64 " carries item %" PRId64 " of %s, which is not done and whose run is open", how, partition, at, w->item,

@@ -1,5 +1,7 @@
 #include "tests/sim/check_rows.h"
 
+#include "tests/sim/toil.h"
+
 /* What must be true at the end of the model's jobs and tables. */
 
 /* --- effects -------------------------------------------------------------------------------------------------------------------------------------- */
@@ -189,7 +191,7 @@ static bool is_orphan(struct sim *s, const struct ledger *l)
 static void check_loud(struct sim *s, const struct ledger *l)
 {
     bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
-    if (l->withdrawn || l->contradicted || l->closed || (l->robbed && l->ended_by == LOGM_LOST) || is_bereft(s, l) || is_orphan(s, l))
+    if (l->withdrawn || l->contradicted || l->closed || (l->robbed && l->ended_by == LOGM_LOST) || is_bereft(s, l) || is_orphan(s, l) || meddler_excuses(s, l))
         return;
     /* The last one of a job's tries may have failed for the other thing that was drawn. */
     bool exhausted = l->failed_end && s->hard && (strstr(l->why, "Backend error") != NULL || strstr(l->why, "due to concurrent update") != NULL);
@@ -209,5 +211,6 @@ void check_end(struct sim *s)
     }
     for (int i = 0; i < s->plan.batch_count; i++)
         check_target(s, &s->plan.batches[i]);
+    poison_check_end(s);
     check_tick(s);
 }

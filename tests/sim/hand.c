@@ -141,8 +141,10 @@ const char *hand_says(struct sim *s)
             at = size_min(at, sizeof(hand.text) - 1);
         }
     }
-    for (int i = 0; i < s->plan.workers && proc_lives(&s->workers[i]); i++) {
+    for (int i = 0; i < s->plan.workers; i++) {
         struct worker_state w;
+        if (!proc_lives(&s->workers[i]) || s->workers[i].worker == NULL)
+            continue;
         worker_state(s->workers[i].worker, &w);
         at += (size_t)snprintf(hand.text + at, sizeof(hand.text) - at, "%s: %" PRId64 " unfinished, \"%s\"; ", s->workers[i].name, w.unfinished, w.waits_for);
         at = size_min(at, sizeof(hand.text) - 1);

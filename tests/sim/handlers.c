@@ -1,5 +1,6 @@
 #include "tests/sim/check.h"
 
+#include "tests/sim/toil.h"
 #include "tests/sim/ways.h"
 
 /*
@@ -9,7 +10,7 @@
 enum behaviour {
     BEHAVE_OK, BEHAVE_EMPTY, BEHAVE_BIG, BEHAVE_SLOW,
     BEHAVE_RETRY, BEHAVE_CRASH_ONCE, BEHAVE_HANG_ONCE, BEHAVE_NOISE,              /* it gets well */
-    BEHAVE_BAD_ROW, BEHAVE_NO_KEY, BEHAVE_BROKEN, BEHAVE_TASK, BEHAVE_CRASH, BEHAVE_REJECT, BEHAVE_HANG, /* it does not */
+    BEHAVE_BAD_ROW, BEHAVE_NO_KEY, BEHAVE_BROKEN, BEHAVE_TASK, BEHAVE_CRASH, BEHAVE_REJECT, BEHAVE_HANG, BEHAVE_TOO_LONG, /* it does not */
     BEHAVE_COUNT
 };
 
@@ -53,6 +54,10 @@ static enum behaviour behaviour_of(const struct sim *s, const struct batch_plan 
 {
     static const enum behaviour common[] = {BEHAVE_EMPTY, BEHAVE_SLOW, BEHAVE_RETRY, BEHAVE_CRASH_ONCE, BEHAVE_NOISE, BEHAVE_BAD_ROW, BEHAVE_TASK, BEHAVE_NO_KEY,
                                             BEHAVE_BROKEN, BEHAVE_HANG_ONCE, BEHAVE_REJECT, BEHAVE_CRASH, BEHAVE_HANG};
+    if (b->too_long && number == (int64_t)(s->plan.seed % (uint64_t)b->items))
+        return BEHAVE_TOO_LONG;
+    if (b->hopeless)
+        return lot(s, b, number, 9) % 16 == 0 ? BEHAVE_EMPTY : BEHAVE_TASK;
     if (part(lot(s, b, number, 1)) < b->trouble)
         return common[lot(s, b, number, 2) % ARRAY_LEN(common)];
     return b->big > 0 && lot(s, b, number, 3) % 8 == 0 ? BEHAVE_BIG : BEHAVE_OK;
@@ -145,7 +150,7 @@ static void say_rows(struct hand *h, const struct work_item *w, enum behaviour h
     int64_t number = (int64_t)s->handlers.count;
     emit(s, h->run->index, w->item, rows);
     for (int64_t row = 0; row < rows; row++)
-        say_row(h, w, number, row, row == rows - 1 || good ? how : BEHAVE_OK, how == BEHAVE_BIG ? b->big : 0);
+        say_row(h, w, number, row, row == rows - 1 || good ? how : BEHAVE_OK, how == BEHAVE_BIG ? b->big : how == BEHAVE_TOO_LONG && row == rows - 1 ? LIMIT_ROW + 1000 : 0);
     if (how == BEHAVE_NOISE)
         buf_xputs(&h->out, "a line that is no answer\n{\"item\":99999999,\"done\":true}\n");
     buf_xprintf(&h->out, "{\"item\":%" PRId64 ",\"done\":true}\n", w->item);
@@ -159,6 +164,16 @@ static void dies(struct hand *h, int status, const char *how)
     h->exits = true;
     h->status = status;
     h->how = how;
+}
+
+/* At times more than is kept of it, in letters of two bytes. */
+static void complain(struct hand *h, const struct work_item *w, const char *kind)
+{
+    struct sim *s = h->proc->sim;
+    buf_xprintf(&h->out, "{\"item\":%" PRId64 ",\"error\":{\"kind\":\"%s\",\"message\":\"as the seed says", w->item, kind);
+    for (int64_t i = h->run->batch->hopeless ? (int64_t)(lot(s, h->run->batch, w->number, 10) % 3) * 20000 + w->number % 300 : 0; i > 0; i--)
+        buf_xputs(&h->out, "\xc3\xa4");
+    buf_xputs(&h->out, "\"}}\n");
 }
 
 static void answer(struct hand *h, const struct work_item *w)
@@ -177,7 +192,7 @@ static void answer(struct hand *h, const struct work_item *w)
         dies(h, 9, "killed by signal 9 (Killed)");
     } else if (how == BEHAVE_TASK || (how == BEHAVE_RETRY && first)) {
         say_some(h, w);
-        buf_xprintf(&h->out, "{\"item\":%" PRId64 ",\"error\":{\"kind\":\"%s\",\"message\":\"as the seed says\"}}\n", w->item, how == BEHAVE_TASK ? "task" : "retry");
+        complain(h, w, how == BEHAVE_TASK ? "task" : "retry");
         s->report->deeds[DEED_BAD]++;
     } else {
         say_rows(h, w, how);
@@ -208,6 +223,7 @@ static void take_line(struct hand *h, const char *line, size_t len)
         w.due_us = loop_now_us(h->proc->world.loop) + (slow ? b->timeout_ms * (int64_t)(500 + rnd_below(&s->net, 400)) : (int64_t)rnd_below(&s->net, (uint64_t)b->work_ms * 1000 + 1));
         assert(h->work_count < ARRAY_LEN(h->works));
         h->works[h->work_count++] = w;
+        poison_given(h->proc, h->run, w.item);
         return;
     }
     struct error err = ERROR_INIT;
@@ -242,6 +258,9 @@ static void do_work(struct hand *h)
         }
         struct work_item w = h->works[i];
         h->works[i] = h->works[--h->work_count];
+        if (poison_strikes(h->proc, h->run, w.item, w.number))
+            continue;
+        poison_returned(h->proc, h->run, w.item);
         answer(h, &w);
     }
 }
@@ -329,6 +348,8 @@ static void hand_kill(struct child *c, int signo)
 static void hand_drop(struct child *c)
 {
     struct hand *h = of(c);
+    for (size_t i = 0; i < h->work_count; i++)
+        poison_returned(h->proc, h->run, h->works[i].item);
     if (h->gone)
         *h->gone = true;
     timer_free(h->timer);

@@ -1,6 +1,7 @@
 #include "tests/sim/check.h"
 
 #include "coordinator/catalog_watch.h"
+#include "tests/sim/toil.h"
 #include "tests/sim/ways.h"
 
 /* Processes, as their mains make them; each dies at any moment and comes again as another one. */
@@ -75,6 +76,7 @@ void proc_worker(struct sim *s, int slot)
     struct error err = ERROR_INIT;
     come(s, p, PROC_WORKER, slot, "worker");
     sleeper_tells_the_dead(p->sleeper);
+    leaver_begins(p);
     p->children = (struct children){.ops = handler_ops(), .self = p};
     p->world.children = &p->children;
     p->defs.count = 1;
@@ -86,7 +88,8 @@ void proc_worker(struct sim *s, int slot)
                                .load_size = s->plan.load_size, .linger_ms = s->plan.linger_ms, .streams = s->plan.streams, .compress = s->plan.compress,
                                .failed = on_failed, .arg = p};
     p->worker = worker_start(&o, &err);
-    if (p->worker == NULL)
+    p->failed |= p->worker == NULL && s->toil.refused > 0;
+    if (p->worker == NULL && !p->failed)
         sim_violated(s, INV_CRASH, "worker %s does not start: %s", p->name, err.text);
 }
 
@@ -198,6 +201,8 @@ static int next_item(void *arg, struct item *out, struct error *err)
         return 0;
     snprintf(p->key, sizeof(p->key), "k%" PRId64, p->next_item);
     *out = (struct item){.index = p->next_item++, .key = p->key, .key_len = strlen(p->key), .payload = "", .payload_len = 0};
+    if (p->batch->payload > 0)
+        out->payload = toil_payload(p->batch, &out->payload_len);
     return 1;
 }
 
@@ -254,6 +259,7 @@ void proc_kill(struct proc *p)
 {
     struct sim *s = p->sim;
     struct sleeper *sleeper = p->sleeper;
+    poison_harm(p);
     sleeper_kill(sleeper);
     timer_free(p->doom_timer);
     p->doom_timer = NULL;
@@ -288,6 +294,7 @@ void proc_kill(struct proc *p)
 
 void proc_pause(struct proc *p, int64_t ms)
 {
+    poison_harm(p);
     sleeper_stop(p->sleeper);
     p->paused = true;
     p->again_us = loop_now_us(p->sim->loop) + ms * US_PER_MS;
@@ -295,6 +302,7 @@ void proc_pause(struct proc *p, int64_t ms)
 
 void proc_cut(struct proc *p, unsigned directions, int64_t ms)
 {
+    poison_harm(p);
     sleeper_cut(p->sleeper, directions | (p->sim->broker_away ? CUT_BUS : 0));
     p->again_us = loop_now_us(p->sim->loop) + ms * US_PER_MS;
 }

@@ -41,6 +41,8 @@ struct batch_plan {
     int64_t work_ms;               /* of an item, at most */
     int64_t rows_most;
     int64_t big;                   /* bytes of a large row; 0: there are none */
+    int64_t deadly, payload;       /* items that take their worker down, at most; bytes of an item's payload */
+    bool hopeless, too_long;       /* nearly all items fail, with many words; one has a row that is longer than any may be */
 };
 
 struct plan {
@@ -73,7 +75,7 @@ void plan_text(const struct plan *, struct buf *out);
 /* --- what is told at the end ----------------------------------------------------------------------------------------------------------------------- */
 
 enum deed { DEED_KILL, DEED_RESTART, DEED_PAUSE, DEED_CUT, DEED_EXPEL, DEED_SKEW, DEED_BROKER, DEED_WIDEN, DEED_SERVICE, DEED_STEER, DEED_SUBMIT, DEED_REDRIVE,
-            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_ERODE, DEED_LOOK, DEED_COUNT };
+            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_ERODE, DEED_LOOK, DEED_LEAVE, DEED_MEDDLE, DEED_COUNT };
 const char *deed_name(enum deed);
 
 struct report {
@@ -170,6 +172,13 @@ void odd_draw(struct oddities *, const struct plan *);
 
 /* --- the world (world.c) --------------------------------------------------------------------------------------------------------------------------------- */
 
+/* What workers go through (toil.h): of each a second. */
+enum { TOIL_OFFSETS, TOIL_FENCE, TOIL_DENY, TOIL_BLIND, TOIL_STRAIN, TOIL_GAP, TOIL_NO_TABLES, TOIL_NO_DROPS, TOIL_UNFIT, TOIL_MISCOUNT, TOIL_STAGING, TOILS };
+struct toil {
+    bool any, late_topic, deadly;
+    double leaves, refused /* part of those that begin */, rates[TOILS];
+};
+
 struct check;
 struct sim {
     struct plan plan;
@@ -190,6 +199,7 @@ struct sim {
     int64_t broker_back_us;
     int64_t slowed_ms;           /* for which jobs were drawn to take longer: one may get all that */
     struct oddities odd;
+    struct toil toil;
     uint64_t runs_named;
 };
 void sim_run(uint64_t seed, struct report *);

@@ -1,6 +1,7 @@
 #include "tests/sim/check.h"
 
 #include "tests/sim/hand.h"
+#include "tests/sim/toil.h"
 #include "tests/sim/ways.h"
 
 /* One fleet, from its first process to the last check. */
@@ -20,17 +21,28 @@ static bool is_zero(void *arg)
     return *(int *)arg == 0;
 }
 
-static void make_topics(struct sim *s)
+/* Those from the first to the last of them. */
+static void make_some(struct sim *s, size_t first, size_t last)
 {
     const struct { const char *name; int32_t partitions; bool compact; } topics[] = {
         {SIM_PREFIX "work." SIM_QUEUE, s->plan.partitions, false}, {SIM_PREFIX "results", SIM_LOGS, false}, {SIM_PREFIX "dead", SIM_LOGS, false},
         {SIM_PREFIX "batches", 1, true}, {SIM_PREFIX "workers", 1, true}};
-    int left = ARRAY_LEN(topics);
-    for (size_t i = 0; i < ARRAY_LEN(topics); i++) {
+    int left = (int)(last - first) + 1;
+    for (size_t i = first; i <= last; i++) {
         struct bus_topic t = {.name = topics[i].name, .partitions = topics[i].partitions, .replication = 1, .compact = topics[i].compact, .retention_ms = -1};
         bus_topic_create(s->bus, &t, on_created, &left);
     }
     loop_until(s->loop, is_zero, &left, US_PER_S);
+}
+
+static void make_work(struct sim *s)
+{
+    make_some(s, 0, 0);
+}
+
+static void make_topics(struct sim *s)
+{
+    make_some(s, s->toil.late_topic ? 1 : 0, 4);
 }
 
 static void make_service(struct sim *s)
@@ -54,6 +66,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     odd_draw(&s->odd, &s->plan);
     erosion_draw(&s->odd, &s->plan);
     looker_draw(&s->odd, &s->plan);
+    toil_draw(&s->toil, &s->plan);
     rnd_seeded(&s->dice, seed ^ UINT64_C(0x5deece66d));
     rnd_seeded(&s->net, seed ^ UINT64_C(0xda942042e4dd58b5));
     rnd_seeded(&s->views, seed ^ UINT64_C(0x2127599bf4325c37));
@@ -69,6 +82,9 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     stranger_open(s);
     erosion_open(s);
     looker_open(s);
+    leaver_open(s);
+    poison_open(s);
+    meddler_open(s);
     report->seed = seed;
     report->workers = s->plan.workers;
 }
@@ -101,6 +117,8 @@ void world_broker(struct sim *s, int64_t ms)
     bool was = s->broker_away;
     s->broker_away = ms > 0;
     s->broker_back_us = loop_now_us(s->loop) + ms * US_PER_MS;
+    if (!was && s->broker_away)
+        each_proc(s, poison_harm);
     if (was != s->broker_away)
         each_proc(s, feel_broker);
 }
@@ -115,9 +133,12 @@ static void close_world(struct sim *s)
 {
     chaos_stop(s);
     stranger_close(s);
+    leaver_close();
+    meddler_close();
     erosion_close();
     looker_close(s);
     each_proc(s, kill_living);
+    poison_close();
     hand_close(s);
     sleep_ms(s, 900000); /* what was sent is answered */
     for (size_t i = 0; i < s->past_count; i++)
@@ -142,6 +163,7 @@ static int64_t bound_ms(const struct sim *s)
     for (int i = 0; i < s->plan.batch_count; i++) {
         const struct batch_plan *b = &s->plan.batches[i];
         ms += s->plan.limits || b->items > 200 ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day, and workers keep to that */
+        ms += b->deadly * 1800000; /* each death is waited for, and each suspect runs alone */
         ms += b->items * b->work_ms + (int64_t)((double)b->items * b->trouble * (double)(b->timeout_ms * b->attempts)) + b->every_ms * 10;
     }
     return ms;
@@ -157,6 +179,8 @@ static bool gone(const struct sim *s)
 
 static void start_all(struct sim *s)
 {
+    if (s->toil.late_topic)
+        leaver_start_early(s, make_work);
     for (int i = 0; i < s->plan.coordinators; i++)
         proc_coordinator(s, i);
     for (int i = 0; i < s->plan.workers; i++)
@@ -181,6 +205,7 @@ static void until_the_end(struct sim *s)
         submit_due(s, submitted);
         if (s->broker_away && loop_now_us(s->loop) >= s->broker_back_us)
             world_broker(s, 0);
+        leaver_tick(s);
         each_proc(s, proc_tick);
         check_tick(s);
         check_view_tick(s);
@@ -225,6 +250,7 @@ void sim_run(uint64_t seed, struct report *report)
         struct buf text = BUF_INIT(1 << 16);
         plan_text(&s->plan, &text);
         ways_text(&s->plan, &text);
+        toil_text(&s->toil, &text);
         trace("plan", "%s", text.data);
         trace("plan", "strange words %.3f, refused credentials %.3f /s%s%s", s->odd.words, s->odd.refusals, s->odd.plain_coordinators ? ", coordinators without BigQuery" : "",
               s->odd.plain_submitters ? ", submitters without BigQuery" : "");

@@ -1,0 +1,82 @@
+#include "tests/sim/toil.h"
+
+/* What a seed draws of a worker's toil, and what that makes of its plan. */
+
+static bool chance(struct rnd *r, double p)
+{
+    return rnd_real(r) < p;
+}
+
+/* One of them at most, since each makes a batch of its own kind. */
+static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
+{
+    struct batch_plan *b = &p->batches[0];
+    double kind = rnd_real(r), a = rnd_real(r), c = rnd_real(r);
+    if (kind < .12 && b->items <= 150) {
+        b->deadly = 1 + (int64_t)(a * 3);
+        t->deadly = true;
+    } else if (kind < .17 && b->items <= 600) { /* nothing of it works, and handlers say a lot about it */
+        b->items = 300 + (int64_t)(a * 200);
+        b->hopeless = true;
+        b->work_ms = 1 + (int64_t)(c * 4);
+        b->attempts = 1;
+        b->stop_after = 0;
+        t->rates[TOIL_STRAIN] = .1;
+    } else if (kind < .24) {
+        b->items = 20 + (int64_t)(a * 30);
+        b->payload = 250000 + (int64_t)(c * 400000);
+    } else if (kind < .31 && b->items <= 200) { /* a row alone is longer than the buffer */
+        b->items = i64_min(b->items, 30);
+        b->big = 2000000 + (int64_t)(a * 1000000);
+        p->buffer = LIMIT_BUFFER_LEAST;
+        p->parallel = i64_min(p->parallel, 6);
+    } else if (kind < .33 && b->items <= 200) {
+        b->too_long = true;
+        b->attempts = i64_min(b->attempts, 2);
+    } else if (kind < .43) {
+        t->rates[TOIL_GAP] = .3;
+    }
+}
+
+void toil_draw(struct toil *t, struct plan *p)
+{
+    struct rnd rnd;
+    rnd_seeded(&rnd, p->seed ^ UINT64_C(0xe7037ed1a0b428db));
+    if (p->quiet || p->seed % 4 != 3)
+        return;
+    t->any = true;
+    double leaves = rnd_real(&rnd), rate = rnd_real(&rnd);
+    t->leaves = leaves < .5 ? .01 + .2 * rate * rate : 0;
+    for (size_t i = 0; i < TOILS; i++) {
+        double chosen = rnd_real(&rnd), part = rnd_real(&rnd);
+        t->rates[i] = chosen < .2 && i != TOIL_GAP && i != TOIL_STRAIN ? .005 + .1 * rate * part : 0;
+    }
+    t->late_topic = chance(&rnd, .08);
+    t->refused = chance(&rnd, .3) ? .1 : 0;
+    draw_kind(&rnd, t, p);
+}
+
+void toil_text(const struct toil *t, struct buf *out)
+{
+    if (!t->any)
+        return;
+    buf_xprintf(out, "\n  toil: leaves %.3f /s, refused %.2f%s%s; rates", t->leaves, t->refused, t->late_topic ? ", a late topic" : "", t->deadly ? ", deadly items" : "");
+    for (size_t i = 0; i < TOILS; i++)
+        buf_xprintf(out, " %.3f", t->rates[i]);
+}
+
+const char *toil_payload(const struct batch_plan *b, size_t *len)
+{
+    static char *text;
+    static int64_t made;
+    *len = (size_t)b->payload;
+    if (made < b->payload) { /* a text in JSON that packs badly, as what is packed already does */
+        struct rnd rnd;
+        rnd_seeded(&rnd, 1);
+        text = xreallocarray(text, (size_t)b->payload + 1, 1);
+        rnd_text(&rnd, text, (size_t)b->payload);
+        text[0] = text[b->payload - 1] = '"';
+        made = b->payload;
+    }
+    return text;
+}
