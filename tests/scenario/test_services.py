@@ -1,6 +1,7 @@
 """The services and the clients the other scenarios stand on."""
 import ctypes
 import os
+import subprocess
 import sys
 
 from support.bigquery import columns
@@ -17,6 +18,27 @@ def test_rows_loaded_into_the_emulator_are_read_back_typed(emulator):
     assert emulator.tables("services") == ["t"]
     emulator.delete_table("services.t")
     assert emulator.get_table("services.t") is None
+
+
+def test_services_that_somebody_keeps_are_not_stopped_by_a_second_run(tmp_path):
+    run = os.path.join(os.path.dirname(__file__), "../../deploy/local/run")
+    home = tmp_path / "local"
+    (home / "emulator").mkdir(parents=True)
+    service = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    try:
+        (home / "emulator" / "pid").write_text(f"{service.pid}\n")
+        with open(f"/proc/{service.pid}/stat") as stat:
+            (home / "emulator" / "since").write_text(stat.read().rsplit(") ", 1)[1].split()[19] + "\n")
+        (home / "kept").write_text("how to talk to it\n")
+        environment = os.environ | {"BQF_BUILD": str(tmp_path)}
+        again = subprocess.run([run], env=environment, capture_output=True, text=True, timeout=60)
+        assert again.returncode == 2 and "how to talk to it" in again.stderr and "are up" in again.stderr, again
+        assert service.poll() is None
+        stop = subprocess.run([run, "--stop"], env=environment, capture_output=True, text=True, timeout=60)
+        assert stop.returncode == 0 and service.wait(30) and not (home / "kept").exists(), stop
+    finally:
+        service.kill()
+        service.wait()
 
 
 def create_topic(brokers, topic, partitions):
