@@ -132,6 +132,8 @@ doc *bqmodel_rows(struct bqmodel *, const char *table);
 int64_t bqmodel_count(struct bqmodel *, const char *table); /* rows; -1: no such table */
 bool bqmodel_has_table(struct bqmodel *, const char *table);
 doc *bqmodel_tables(struct bqmodel *); /* all "project.dataset.table", sorted; the caller frees */
+/* One more column, behind the others, NULL in all rows. False, and nothing has changed: a job that writes there is not done yet. */
+bool bqmodel_add_column(struct bqmodel *, const char *table, const char *name, const char *type);
 void bqmodel_drop_table(struct bqmodel *, const char *table);
 void bqmodel_expire(struct bqmodel *, const char *table); /* its time is over now */
 

@@ -259,6 +259,39 @@ doc *bqmodel_tables(struct bqmodel *m)
     return out;
 }
 
+static struct row *with_one_more(const struct row *old)
+{
+    struct cell *cells = xcalloc(old->count + 1, sizeof(*cells));
+    memcpy(cells, old->cells, old->count * sizeof(*cells));
+    struct row *row = row_new(cells, old->count + 1);
+    free(cells);
+    return row;
+}
+
+bool bqmodel_add_column(struct bqmodel *m, const char *table, const char *name, const char *type)
+{
+    struct error err = ERROR_INIT;
+    struct mtable *t = must_have(m, table);
+    const struct mjob *j;
+    TAILQ_FOREACH(j, &m->active, active)
+        if (bq_ref_equal(&j->target, &t->ref))
+            return false;
+    AUTO(doc_free_auto) doc *whole = schema_to_doc(t->schema);
+    doc_add((doc *)(uintptr_t)doc_get(whole, "fields"), doc_set_str(doc_set_str(doc_object(), "name", name), "type", type));
+    struct schema *schema = schema_parse(whole, &err);
+    if (schema == NULL)
+        stop(table, err.text);
+    schema_free(t->schema);
+    t->schema = schema;
+    for (size_t i = 0; i < t->count; i++) {
+        struct row *row = with_one_more(t->rows[i]);
+        free(t->rows[i]);
+        t->rows[i] = row;
+    }
+    t->version++;
+    return true;
+}
+
 void bqmodel_drop_table(struct bqmodel *m, const char *table)
 {
     model_table_drop(m, must_have(m, table));

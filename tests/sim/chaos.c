@@ -106,6 +106,16 @@ static void strike(struct sim *s, void (*fn)(struct proc *))
         fn(p);
 }
 
+void chaos_ambush(struct proc *p)
+{
+    struct sim *s = p->sim;
+    if (p->paused || p->again_us != 0)
+        return;
+    p->doom = 0;
+    p->doom_fn = sim_chance(s, .5) ? kill_now : pause_now;
+    timer_set(p->doom_timer, sim_below(s, 4 * US_PER_S));
+}
+
 /* It outlives its sender, and perhaps the lease under which it began. */
 void chaos_wrote(struct proc *p, const char *kind)
 {
@@ -113,9 +123,7 @@ void chaos_wrote(struct proc *p, const char *kind)
     if (s->calm || p->paused || p->again_us != 0 || s->plan.ambush == 0 || !sim_chance(s, s->plan.ambush))
         return;
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = kind, .kind = BQMODEL_JOB_SLOW, .ms = 5000 + sim_below(s, 40000)});
-    p->doom = 0;
-    p->doom_fn = sim_chance(s, .5) ? kill_now : pause_now;
-    timer_set(p->doom_timer, sim_below(s, 4 * US_PER_S));
+    chaos_ambush(p);
 }
 
 static void revive(struct sim *s)
@@ -253,6 +261,7 @@ void chaos_calm(struct sim *s)
     timer_stop(step_timer);
     trace("world", "** calm");
     stranger_calm();
+    tamper_calm();
     leaver_calm();
     meddler_calm();
     erosion_calm();

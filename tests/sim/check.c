@@ -64,6 +64,16 @@ bool check_is_beyond(struct check *c, const struct ledger *l)
     return false;
 }
 
+void check_gone(struct check *c, const char *target)
+{
+    c->gone = target;
+}
+
+bool check_target_gone(const struct check *c, const char *target)
+{
+    return c->gone != NULL && strcmp(c->gone, target) == 0;
+}
+
 /* --- messages ------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void take_record(struct check *c, const void *value, size_t len)
@@ -342,6 +352,7 @@ static void on_requested(void *arg, const struct http_request *r)
     struct check *c = check_of(arg);
     if (trace_on())
         trace(((struct proc *)arg)->name, "%s %s", r->method, r->url);
+    tamper_asked(arg, r);
     if (strcmp(r->method, "POST") != 0 || r->body_count == 0 || strstr(r->url, "/jobs") == NULL)
         return;
     const char *body = r->body->data, *id = memmem(body, r->body->len, name, sizeof(name) - 1);

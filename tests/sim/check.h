@@ -66,6 +66,7 @@ struct check {
     int32_t run_count;
     struct work_log work[SIM_PARTITIONS];
     struct purpose *purposes;
+    const char *gone;          /* a target that is no more */
     int64_t commits, log_lows[SIM_LOGS], log_ends[SIM_LOGS];
 };
 
@@ -73,6 +74,9 @@ void check_open(struct sim *);
 void check_close(struct sim *);
 void check_observe(struct proc *, struct sleeper *); /* what leaves that process */
 struct ledger *check_run(struct check *, const char *run, size_t len);
+/* Somebody has dropped a view, or put something else in its place. */
+void check_gone(struct check *, const char *target);
+bool check_target_gone(const struct check *, const char *target);
 /* A staging table, by its name without bqf_, is no more. */
 void check_bereft(struct check *, const char *table);
 /* Retention has taken what is before that offset of a partition of the logs, or of the queue. */

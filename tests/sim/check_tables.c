@@ -111,7 +111,7 @@ static void check_nothing(struct sim *s, const struct ledger *l)
 static void check_target(struct sim *s, const struct batch_plan *b)
 {
     struct writes cuts = {0};
-    if (!ways_is_first(s, b))
+    if (!ways_is_first(s, b) || check_target_gone(s->check, b->target))
         return;
     gather(s, b, &cuts);
     if (b->mode == WRITE_NONE) {
@@ -170,7 +170,7 @@ static void check_run_end(struct sim *s, const struct ledger *l)
 static bool is_bereft(struct sim *s, const struct ledger *l)
 {
     for (; l != NULL; l = l->record->adopts[0] ? check_run(s->check, l->record->adopts, strlen(l->record->adopts)) : NULL)
-        if (l->bereft)
+        if (l->bereft || check_target_gone(s->check, l->batch->target))
             return true;
     return false;
 }

@@ -128,7 +128,7 @@ void check_view_tick(struct sim *s)
 {
     for (int i = 0; i < s->plan.batch_count; i++) {
         const struct batch_plan *b = &s->plan.batches[i];
-        if (way_shows(b) && ways_is_first(s, b) && rnd_real(&s->views) < 20.0 / (double)i64_max(100, b->items))
+        if (way_shows(b) && ways_is_first(s, b) && !check_target_gone(s->check, b->target) && rnd_real(&s->views) < 20.0 / (double)i64_max(100, b->items))
             look(s, b);
     }
 }

@@ -75,7 +75,7 @@ void plan_text(const struct plan *, struct buf *out);
 /* --- what is told at the end ----------------------------------------------------------------------------------------------------------------------- */
 
 enum deed { DEED_KILL, DEED_RESTART, DEED_PAUSE, DEED_CUT, DEED_EXPEL, DEED_SKEW, DEED_BROKER, DEED_WIDEN, DEED_SERVICE, DEED_STEER, DEED_SUBMIT, DEED_REDRIVE,
-            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_ERODE, DEED_LOOK, DEED_LEAVE, DEED_MEDDLE, DEED_COUNT };
+            DEED_DROP, DEED_CRASH, DEED_BAD, DEED_REFUSE, DEED_STRANGE, DEED_ERODE, DEED_LOOK, DEED_LEAVE, DEED_MEDDLE, DEED_TAMPER, DEED_COUNT };
 const char *deed_name(enum deed);
 
 struct report {
@@ -219,7 +219,14 @@ void chaos_submits(struct sim *, struct proc *);
 void chaos_calm(struct sim *);
 /* It has sent a statement that writes into a target; kind: how its job's id begins. */
 void chaos_wrote(struct proc *, const char *kind);
+/* It is killed or stopped in a moment. */
+void chaos_ambush(struct proc *);
 void chaos_stop(struct sim *);
+
+/* What is done to targets while runs write (tamper.c), until the calm. */
+void tamper_open(struct sim *);
+void tamper_calm(void);
+void tamper_asked(struct proc *, const struct http_request *); /* that leaves it */
 
 /* Says what nobody should, and refuses credentials, until the calm. */
 void stranger_open(struct sim *);

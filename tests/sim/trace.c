@@ -58,7 +58,7 @@ const char *deed_name(enum deed d)
         [DEED_KILL] = "kills", [DEED_RESTART] = "restarts", [DEED_PAUSE] = "pauses", [DEED_CUT] = "network cuts", [DEED_EXPEL] = "expulsions", [DEED_SKEW] = "clock jumps",
         [DEED_BROKER] = "brokers away", [DEED_WIDEN] = "partitions added", [DEED_SERVICE] = "faults of BigQuery", [DEED_STEER] = "commands", [DEED_SUBMIT] = "submissions",
         [DEED_REDRIVE] = "redrives", [DEED_DROP] = "staging tables gone", [DEED_CRASH] = "handlers' deaths", [DEED_BAD] = "handlers' bad answers",
-        [DEED_REFUSE] = "refusals of credentials", [DEED_STRANGE] = "strange messages", [DEED_LEAVE] = "departures", [DEED_MEDDLE] = "meddlings", [DEED_ERODE] = "logs and queues cut off",
+        [DEED_REFUSE] = "refusals of credentials", [DEED_STRANGE] = "strange messages", [DEED_LEAVE] = "departures", [DEED_MEDDLE] = "meddlings", [DEED_TAMPER] = "tamperings", [DEED_ERODE] = "logs and queues cut off",
         [DEED_LOOK] = "looks"};
     return names[d];
 }

@@ -80,6 +80,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     check_open(s);
     hand_open(s);
     stranger_open(s);
+    tamper_open(s);
     erosion_open(s);
     looker_open(s);
     leaver_open(s);
