@@ -33,10 +33,10 @@ struct track_options {
     int64_t abandon_ms;              /* a submitter silent for so long is given up; 0: WAIT_ABANDON */
     int64_t takeover_ms;             /* 0: WAIT_SECOND_COORDINATOR */
     size_t shards_at_once, params_at_once; /* of a consolidation; 0: the limits */
-    /* Whether a live worker of that queue has unfinished items, or that is not known yet; NULL: nobody has. */
+    /* Whether a live worker of that queue has unfinished items, or that is not known yet. */
     bool (*busy)(void *busy_arg, const char *queue);
     void *busy_arg;
-    /* The tracker of a run that this one adopts; NULL: there is none. */
+    /* The tracker of a run that this one adopts; it returns NULL where there is none. */
     struct track *(*find)(void *find_arg, const char *run);
     void *find_arg;
 };

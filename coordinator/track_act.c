@@ -175,7 +175,7 @@ static void check_next_end(struct track *t)
         ask_log_end(t);
         return;
     }
-    if ((loop_now_us(t->loop) - t->news_us) / US_PER_MS < WAIT_LOST_DELETED || (t->o.busy && t->o.busy(t->o.busy_arg, t->record->queue)))
+    if ((loop_now_us(t->loop) - t->news_us) / US_PER_MS < WAIT_LOST_DELETED || t->o.busy(t->o.busy_arg, t->record->queue))
         return;
     char topic[TOPIC_SIZE];
     topic_work(topic, t->world.prefix, t->record->queue);

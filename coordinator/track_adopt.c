@@ -16,7 +16,7 @@
 
 static struct track *find(const struct track *t, const char *run)
 {
-    return t->o.find ? t->o.find(t->o.find_arg, run) : NULL;
+    return t->o.find(t->o.find_arg, run);
 }
 
 static void claim(struct track *t, size_t i, const struct track *h)

@@ -31,19 +31,31 @@ static int64_t spread_ms(int64_t from, int64_t to)
     return (int64_t)((double)from * pow((double)to / (double)from, real()));
 }
 
+/* With increments, some of which are still being written when the last item has failed. */
+static void will_be_held(struct batch_plan *b)
+{
+    b->tolerate_count = b->stop_after = 0;
+    b->trouble = .3;
+    b->attempts = 1;
+    b->every_ms = b->mode != WRITE_REPLACE ? 2000 : 0;
+}
+
 void erosion_draw(struct oddities *o, struct plan *p)
 {
     struct rnd rnd;
     rnd_seeded(&rnd, p->seed ^ UINT64_C(0xd6e8feb86659fd93));
-    double erodes = rnd_real(&rnd), rate = rnd_real(&rnd), folds = rnd_real(&rnd);
+    double erodes = rnd_real(&rnd), rate = rnd_real(&rnd), folds = rnd_real(&rnd), held = rnd_real(&rnd), fetch = rnd_real(&rnd);
     if (p->quiet || p->seed % 8 != 2 || erodes < .1)
         return;
     for (size_t i = 0; i < ARRAY_LEN(o->erosion); i++) {
         double chosen = rnd_real(&rnd), part = rnd_real(&rnd);
         o->erosion[i] = chosen < .4 ? (.01 + .15 * rate) * part : 0;
     }
-    if (folds < .4) /* few enough tables in a statement that it folds them */
-        p->shards_at_once = 8;
+    o->fetch = fetch < .3 ? fetch : 0;
+    if (folds < .3) /* few enough tables in a statement that it folds them */
+        p->shards_at_once = 5;
+    for (int i = 0; i < p->batch_count && held < .4; i++)
+        will_be_held(&p->batches[i]);
 }
 
 static struct ledger *any_run(bool (*fits)(const struct ledger *))
@@ -64,6 +76,24 @@ static bool goes_on(const struct ledger *l)
 static bool is_open(const struct ledger *l)
 {
     return ledger_open(l);
+}
+
+static bool is_alone(const struct ledger *);
+
+static bool is_heir(const struct ledger *l)
+{
+    return ledger_open(l) && l->record->adopts[0] != '\0';
+}
+
+/* Held or nearly so, and written in part; or replaced by somebody who is to wait for it. */
+static bool is_being_written(const struct ledger *l)
+{
+    return !l->closed && l->cut_count > 0 && l->cuts[l->cut_count - 1].state == LCUT_OPEN;
+}
+
+static bool is_alone_and_written(const struct ledger *l)
+{
+    return is_alone(l) && is_being_written(l);
 }
 
 static bool works(const struct ledger *l)
@@ -123,12 +153,12 @@ static void cure_the_blind(void)
 
 static void deny(void)
 {
-    static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
+    static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
     struct sim *s = eroder.sim;
     int kind = (int)below(10);
     struct proc *p = kind < 2 ? &s->workers[below(s->plan.workers)] : kind < 6 || s->submitter_count == 0 ? &s->coordinators[below(s->plan.coordinators)]
                                                                                                     : &s->submitters[below(s->submitter_count)];
-    unsigned way = ways[below(ARRAY_LEN(ways))];
+    unsigned way = kind >= 2 && real() < .1 ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
     int64_t ms = spread_ms(2000, 240000);
     if (!proc_lives(p) || p->paused || p->again_us != 0 || (way == CUT_READS && eroder.blind_count == ARRAY_LEN(eroder.blind)))
         return;
@@ -175,7 +205,8 @@ static void erode_work(void)
 static void say_later(void)
 {
     static const unsigned char words[][3] = {{LOGM_VERSION + 1, LOGM_SEAL, 0}, {LOGM_VERSION, LOGM_TYPES, 0}};
-    struct ledger *l = any_run(is_open);
+    struct ledger *l = any_run(is_heir);
+    l = l != NULL && real() < .7 ? l : any_run(is_open);
     if (l == NULL)
         return;
     sim_did(eroder.sim, DEED_STRANGE, "later", "says in the log of %s what nobody understands", l->record->run);
@@ -226,6 +257,11 @@ static void say_late(void)
         if (l->phase == PHASE_ENDED)
             encode_and_say(l, &(struct log_msg){.type = below(2) ? LOGM_PAUSE : LOGM_PARALLEL, .parallel = 3});
         break;
+    case 3: /* of another's load */
+        loads[0] = x && l->loads[0] != x ? l->loads[0]->id : NULL;
+        if (loads[0] != NULL && strcmp(l->loads[0]->shard, x->shard) != 0)
+            encode_and_say(l, &(struct log_msg){.type = LOGM_CUT, .shard = x->shard, .cut = number, .loads = loads, .load_count = 1});
+        break;
     default:
         loads[0] = x ? x->id : NULL;
         if (x != NULL && (x->cut >= 0 || x->fresh == 0))
@@ -244,16 +280,19 @@ static void decide_rashly(void)
 
 static void redrive_hastily(void)
 {
-    struct ledger *l = any_run(is_alone);
-    if (l != NULL)
+    struct ledger *l = any_run(is_alone_and_written);
+    l = l ? l : any_run(is_alone);
+    if (l != NULL && real() < .8)
         proc_redrive(eroder.sim, l->batch, l->record->run);
+    else if ((l = any_run(is_being_written)) != NULL && !hand_has_heir(eroder.sim, l))
+        proc_submit(eroder.sim, l->batch, NULL, true);
 }
 
 static void slow_cuts(void)
 {
     struct sim *s = eroder.sim;
-    struct bqmodel_fault f = {.match = below(2) ? "bqfleet_cut_" : "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = spread_ms(5000, 200000)};
-    s->slowed_ms += f.ms;
+    struct bqmodel_fault f = {.match = below(2) ? "bqfleet_cut_" : "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = spread_ms(5000, 100000), .times = 2};
+    s->slowed_ms += f.times * f.ms;
     sim_did(s, DEED_SERVICE, "service", "fault %d for %s, %" PRId64 " ms", f.kind, f.match, f.ms);
     bqmodel_fault(s->model, &f);
 }

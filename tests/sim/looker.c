@@ -25,7 +25,7 @@ void looker_draw(struct oddities *o, const struct plan *p)
     struct rnd rnd;
     rnd_seeded(&rnd, p->seed ^ UINT64_C(0x8ebc6af09c88c6e3));
     double looks = rnd_real(&rnd), rate = rnd_real(&rnd);
-    if (p->seed % 4 == 3 || p->seed % 8 == 2)
+    if (p->seed % 4 == 3 || p->seed % 4 == 1 || p->seed % 8 == 2)
         o->looks = looks < .7 ? .02 + .2 * rate * rate : 0;
 }
 
@@ -43,6 +43,18 @@ static void must_say(const struct track *t, const char *who)
         trace(who, "%s waits for \"%s\"", track_record(t)->run, text);
 }
 
+/* One of the run waits for all before it, one of a shard for the run's and its own shard's. */
+static void cuts_in_their_order(const struct fold *f, const char *run, const char *who)
+{
+    for (const struct fold_cut *c = fold_open_cut(f); c != NULL; c = fold_next_open(f, c)) {
+        bool waits = false;
+        for (const struct fold_cut *b = f->cuts; b < c; b++)
+            waits |= b->state == CUT_OPEN && (b->shard < 0 || c->shard < 0 || b->shard == c->shard);
+        if (fold_cut_ready(f, c) == waits)
+            sim_violated(looker.sim, INV_EFFECT, "%s would write cut %" PRId64 " of %s out of its turn", who, c->number, run);
+    }
+}
+
 static void must_be_so(const struct track *t, const struct ledger *l, const char *who)
 {
     struct sim *s = looker.sim;
@@ -58,13 +70,19 @@ static void must_be_so(const struct track *t, const struct ledger *l, const char
         sim_violated(s, INV_ROWS, "%s would end with %d over %s, and its log says %" PRId64, who, fold_exit_code(f), run, ledger_exit(l));
     if (l->phase >= PHASE_HELD && f->phase == RUN_HELD && fold_over_tolerance(f) != (f->failed > fold_tolerated(f)))
         sim_violated(s, INV_ROWS, "%s sees %s held within what it tolerates", who, run);
-    if (f->phase == RUN_PUBLISHING && fold_over_tolerance(f) && f->failed == 0)
+    if (f->phase == RUN_PUBLISHING && (fold_tolerated(f) < 0 || (fold_over_tolerance(f) && f->failed == 0)))
         sim_violated(s, INV_ROWS, "%s sees %s over its tolerance, and nothing has failed: %" PRId64, who, run, fold_tolerated(f));
-    int64_t item = l->owners > 0 ? (int64_t)rnd_below(&looker.rnd, (uint64_t)l->owners + 3) : 0;
+    int64_t item = l->owners > 0 ? (int64_t)rnd_below(&looker.rnd, (uint64_t)l->owners + 4) - 1 : 0;
     if (fold_is_done(f, item) && (item >= l->owners || l->owner[item] == OWNER_NONE))
         sim_violated(s, INV_ROWS, "%s sees item %" PRId64 " of %s done, which it is not", who, item, run);
     if (fold_is_failed(f, item) && l->owner[item] != OWNER_FAILED)
         sim_violated(s, INV_ROWS, "%s sees item %" PRId64 " of %s as failed, which it is not", who, item, run);
+    int64_t failed = 0;
+    for (int64_t i = fold_next_failed(f, 0); i >= 0; i = fold_next_failed(f, i + 1))
+        failed++;
+    if (failed != f->failed)
+        sim_violated(s, INV_ROWS, "%s lists %" PRId64 " failed items of %s, and counts %" PRId64, who, failed, run, f->failed);
+    cuts_in_their_order(f, run, who);
 }
 
 /* Of a run as somebody has folded it. */

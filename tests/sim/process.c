@@ -41,7 +41,7 @@ static void come(struct sim *s, struct proc *p, enum proc_kind kind, int slot, c
     *p = (struct proc){.sim = s, .kind = kind, .slot = slot, .lives = lives};
     snprintf(p->name, sizeof(p->name), "%s%d.%d", letter, slot, lives);
     p->sleeper = sleeper_new(s->loop, s->bus, bqmodel_http(s->model), &s->net);
-    struct sleeper_faults f = {.lose_ack = s->calm ? 0 : s->plan.lose_ack, .refuse_commit = s->calm ? 0 : s->plan.refuse_commit, .delay_us = s->plan.delay_us};
+    struct sleeper_faults f = {.lose_ack = s->calm ? 0 : s->plan.lose_ack, .refuse_commit = s->calm ? 0 : s->plan.refuse_commit, .delay_us = s->plan.delay_us, .fetch = s->calm ? 0 : s->odd.fetch};
     sleeper_faults(p->sleeper, &f);
     if (s->plan.skews > 0)
         sleeper_skew(p->sleeper, (sim_below(s, 7200) - 3600) * US_PER_S);

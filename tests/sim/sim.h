@@ -167,6 +167,7 @@ struct oddities {
     bool plain_coordinators, plain_submitters; /* without BigQuery: of the coordinators all but the first */
     double erosion[EROSIONS];    /* of each a second: see erosion.c */
     double looks;                /* of each a second, by people who look */
+    double fetch;                /* of messages that are followed: the last of what came together */
 };
 void odd_draw(struct oddities *, const struct plan *);
 

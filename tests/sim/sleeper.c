@@ -191,7 +191,7 @@ void sleeper_faults(struct sleeper *s, const struct sleeper_faults *f)
 
 void sleeper_calm(struct sleeper *s)
 {
-    s->faults.lose_ack = s->faults.refuse_commit = 0;
+    s->faults.lose_ack = s->faults.refuse_commit = s->faults.fetch = 0;
 }
 
 void sleeper_skew(struct sleeper *s, int64_t us)

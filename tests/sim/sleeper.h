@@ -29,6 +29,7 @@ struct sleeper_faults {
     double lose_ack;        /* an acknowledgement is told as lost: 0.05 */
     double refuse_commit;   /* a commit is refused, as in a rebalance: 0 */
     int64_t delay_us;       /* of what is on its way out, at most: 3,000 */
+    double fetch;           /* after a message that is followed the next ones come only with another fetch, up to a second later: 0 */
 };
 void sleeper_faults(struct sleeper *, const struct sleeper_faults *);
 void sleeper_calm(struct sleeper *);

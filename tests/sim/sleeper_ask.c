@@ -62,7 +62,7 @@ static void on_late(void *arg)
 
 static bool unheard(struct question *q)
 {
-    if ((q->s->cut & (CUT_BUS | CUT_ASKS)) == 0)
+    if ((q->s->cut & CUT_BUS) == 0 && ((q->s->cut & CUT_ASKS) == 0 || sleeper_chance(q->s, .4)))
         return false;
     q->late = timer_new(q->s->base, on_late, q);
     timer_set(q->late, (q->s->cut & CUT_BUS) != 0 ? QUESTION_US : (int64_t)rnd_below(q->s->rnd, 6 * QUESTION_US));

@@ -150,12 +150,33 @@ struct watcher {
     void *arg;
     struct bus_follow *inner;
     struct timer *refusal;     /* it may not read; NULL: it may */
+    struct timer *fetch;       /* what comes next is on its way; NULL: it never was */
 };
+
+static void on_fetched(void *arg)
+{
+    struct watcher *w = arg;
+    if (!of(w->base.bus)->stopped && !of(w->base.bus)->dead)
+        sleeper_bus_follow(of(w->base.bus));
+}
+
+/* A message is the last one of what came together. */
+static void wait_for_more(struct watcher *w)
+{
+    struct sleeper *s = of(w->base.bus);
+    bus_follow_stop(w->inner);
+    w->inner = NULL;
+    w->fetch = w->fetch ? w->fetch : timer_new(s->base, on_fetched, w);
+    timer_set(w->fetch, (int64_t)rnd_below(s->rnd, US_PER_S));
+}
 
 static void on_message(void *arg, const struct bus_msg *m)
 {
     struct watcher *w = arg;
+    struct sleeper *s = of(w->base.bus);
     w->next = m->offset + 1;
+    if (s->faults.fetch > 0 && sleeper_chance(s, s->faults.fetch))
+        wait_for_more(w);
     w->events.message(w->arg, m);
 }
 
@@ -234,6 +255,7 @@ static void follow_stop(struct bus_follow *f)
         bus_follow_stop(w->inner);
     LIST_REMOVE(w, link);
     timer_free(w->refusal);
+    timer_free(w->fetch);
     free(w->topic);
     free(w);
 }

@@ -24,6 +24,8 @@ void odd_draw(struct oddities *o, const struct plan *p)
     rnd_seeded(&rnd, p->seed ^ UINT64_C(0x9e3779b97f4a7c15));
     double words = rnd_real(&rnd), refusals = rnd_real(&rnd), plain = rnd_real(&rnd), rate = rnd_real(&rnd);
     *o = (struct oddities){0};
+    if (!p->quiet && p->seed % 4 == 1)
+        o->plain_coordinators = plain > .1 && plain < .3;
     if (p->quiet || p->seed % 4 != 3) /* the others are as they would be without all this */
         return;
     o->words = words < .6 ? .02 + .4 * rate : 0;
