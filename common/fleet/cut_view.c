@@ -15,6 +15,7 @@ struct cut_view {
     struct cut_shown shown;
     struct tables_plan plan;
     bool after;
+    bool had;                 /* the run has had the view, and the job of its first cut is there */
     bool lacks;               /* its last change was refused since something is not there */
     struct bq_ref list;
     struct buf rows; struct http_slice slice; /* of the list's load */
@@ -128,17 +129,19 @@ static void change(struct cut_view *v)
 
 /* --- looking at it ------------------------------------------------------------------------------------------------------------------------ */
 
-/* Asked for behind the look at the view: a run whose first cut has a job has had the view. */
+/* Asked for behind the look at the view: a run whose first cut has a job has had the view. Or it has it since that look, by another coordinator of it, and the job
+ * is at work, and may fail and be tried again: that tells another look. */
 static void on_first_job(void *arg, const struct bq_answer *a)
 {
     struct cut_view *v = arg;
     v->call = NULL;
+    v->had = v->had || (a->err == NULL && a->doc != NULL);
     if (a->err != NULL)
         fail(v, a->err, "whether the view was this run's before");
-    else if (a->doc != NULL)
-        end(v, CUT_VIEW_PAST, NULL);
-    else
+    else if (a->doc == NULL)
         change(v);
+    else
+        look(v);
 }
 
 static void judge_others(struct cut_view *v)
@@ -148,7 +151,7 @@ static void judge_others(struct cut_view *v)
     if (v->state.open) {
         error_set(&err, ERR_RETRY, 0, "run %s is at the view, and releases it when it has ended", v->state.run);
         end(v, CUT_VIEW_BUSY, &err);
-    } else if (!v->plan.takes || v->after) {
+    } else if (!v->plan.takes || v->after || v->had) {
         end(v, v->after ? CUT_VIEW_READY : CUT_VIEW_PAST, NULL);
     } else {
         cut_job_base(base, cut_view_of(v));
