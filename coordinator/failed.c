@@ -268,7 +268,10 @@ int failed_check(const char *path, struct error *err)
 {
     struct stat st;
     int rc;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+    if (path[0] == '\0') {
+        errno = ENOENT;
+        rc = -1;
+    } else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
         errno = EISDIR;
         rc = -1;
     } else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
@@ -278,7 +281,7 @@ int failed_check(const char *path, struct error *err)
         AUTO(free_ptr) char *folder = slash == NULL ? xstrdup(".") : slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
         rc = access(folder, W_OK | X_OK);
     }
-    return rc == 0 ? 0 : error_set(err, ERR_USAGE, errno, "--failed: %s cannot be written: %s", path, strerror(errno));
+    return rc == 0 ? 0 : error_set(err, ERR_USAGE, errno, "--failed: %s cannot be written: %s", path[0] != '\0' ? path : "\"\"", strerror(errno));
 }
 
 struct failed *failed_start(const struct failed_options *o)

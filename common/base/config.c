@@ -173,6 +173,15 @@ static bool find_row(const struct config *c, const char *name, size_t *out)
     return false;
 }
 
+static int give_flag(struct loading *l, size_t i, const char *text, const char *place)
+{
+    const struct opt *row = &l->c->rows[i];
+    if (row->type == OPT_STR && row->max == OPT_ONCE && l->given[i])
+        return error_set(l->err, ERR_USAGE, 0, "%s is given twice (%.80s, %.80s), and takes one: call the command for each", place,
+                         *(char **)config_at(l->c, i), text);
+    return give(l, i, text, FROM_FLAG, place);
+}
+
 /* "--name", "--name=value", "--no-name" at argv[*at]; steps over a value of its own. */
 static int read_flag(struct loading *l, int argc, char *const *argv, int *at)
 {
@@ -186,13 +195,13 @@ static int read_flag(struct loading *l, int argc, char *const *argv, int *at)
     if (negated && value != NULL)
         return error_set(l->err, ERR_USAGE, 0, "%s takes no value", place);
     if (value != NULL)
-        return give(l, i, value + 1, FROM_FLAG, place);
+        return give_flag(l, i, value + 1, place);
     if (l->c->rows[i].type == OPT_BOOL)
         return give(l, i, negated ? "false" : "true", FROM_FLAG, place);
     if (*at + 1 >= argc || strncmp(argv[*at + 1], "--", 2) == 0)
         return error_set(l->err, ERR_USAGE, 0, "%s: its value is missing; write %s %s", place, place,
                          l->c->rows[i].arg != NULL ? l->c->rows[i].arg : "VALUE");
-    return give(l, i, argv[++*at], FROM_FLAG, place);
+    return give_flag(l, i, argv[++*at], place);
 }
 
 /* rest gets what is no flag; it has room for all of argv and a NULL. */

@@ -9,12 +9,15 @@
  */
 enum opt_type { OPT_STR, OPT_INT, OPT_BOOL, OPT_MS, OPT_SIZE, OPT_LIST /* repeatable: char ** */, OPT_SECRET };
 
+/* On a command line the last of several flags of a name counts. Not so where people would take all of them to count: there it is an error. */
+#define OPT_ONCE 1
+
 struct opt {
     const char *name;
     enum opt_type type;
     size_t offset;        /* into the settings struct: char *, int64_t, bool, int64_t, int64_t, char **, char * */
     const char *fallback; /* as text; NULL: none */
-    int64_t min, max;     /* OPT_INT, OPT_MS (milliseconds), OPT_SIZE (bytes) */
+    int64_t min, max;     /* OPT_INT, OPT_MS (milliseconds), OPT_SIZE (bytes); OPT_STR: max may be OPT_ONCE */
     unsigned who;         /* bits: which programs and commands take it */
     const char *arg;      /* shown in help: "N", "FILE"; NULL for switches */
     const char *help;     /* one sentence */

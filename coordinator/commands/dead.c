@@ -174,7 +174,7 @@ static int read_item(struct dead_filter *f, const char *text, struct error *err)
 
 static int wrong_usage(void)
 {
-    fprintf(stderr, "bqfleet dead: usage: bqfleet dead list [RUN], or bqfleet dead show RUN ITEM (its number, or its key)\n");
+    fprintf(stderr, "bqfleet dead: usage: bqfleet dead list [RUN], or bqfleet dead show RUN ITEM (its number, or a key that is no number), or bqfleet dead show RUN --key KEY\n");
     return EXIT_USAGE;
 }
 

@@ -17,7 +17,7 @@ struct settings {
 #define AT(field) offsetof(struct settings, field)
 static const struct opt rows[] = {
     {"brokers", OPT_STR, AT(brokers), NULL, 0, 0, RUN | WORK, "HOST:PORT,...", "Where Kafka is.", NULL},
-    {"progress", OPT_STR, AT(progress), "auto", 0, 0, RUN, "HOW", "Progress on stderr.", "auto|plain|json|none"},
+    {"progress", OPT_STR, AT(progress), "auto", 0, OPT_ONCE, RUN, "HOW", "Progress on stderr.", "auto|plain|json|none"},
     {"token", OPT_SECRET, AT(token), NULL, 0, 0, RUN | WORK, "TOKEN", "Bearer token.", NULL},
     {"config", OPT_STR, AT(config), NULL, 0, 0, RUN | WORK, "FILE", "Settings as YAML.", NULL},
     {"kafka", OPT_LIST, AT(kafka), NULL, 0, 0, RUN | WORK, "KEY=VALUE", "A librdkafka property.", NULL},
@@ -161,6 +161,23 @@ static void what_cannot_be_is_refused_and_says_where_it_stood(void **state)
     }
 }
 
+static void of_flags_that_repeat_the_last_counts_unless_all_would_be_meant(void **state)
+{
+    (void)state;
+    AUTO(loaded_free) struct loaded l;
+    assert_int_equal(load(&l, ARGV("--brokers", "a:1", "--brokers", "b:1"), NULL), 0);
+    assert_string_equal(l.s.brokers, "b:1");
+    AUTO(loaded_free) struct loaded once;
+    assert_int_equal(load(&once, ARGV("--progress", "json", "--progress=none"), NULL), -1);
+    assert_int_equal(once.err.kind, ERR_USAGE);
+    assert_string_equal(once.err.text, "--progress is given twice (json, none), and takes one: call the command for each");
+    static const char *const env[][2] = {{"BQFLEET_PROGRESS", "plain"}, {NULL, NULL}};
+    env_pairs = env;
+    AUTO(loaded_free) struct loaded beside;
+    assert_int_equal(load(&beside, ARGV("--progress", "json"), NULL), 0);
+    assert_string_equal(beside.s.progress, "json");
+}
+
 static void the_files_complaints_name_line_and_column(void **state)
 {
     (void)state;
@@ -249,6 +266,7 @@ int main(void)
         cmocka_unit_test_teardown(a_flag_beats_a_variable_beats_the_file_beats_the_default, clean),
         cmocka_unit_test_teardown(flags_come_in_every_usual_form_and_leave_the_rest, clean),
         cmocka_unit_test_teardown(what_cannot_be_is_refused_and_says_where_it_stood, clean),
+        cmocka_unit_test_teardown(of_flags_that_repeat_the_last_counts_unless_all_would_be_meant, clean),
         cmocka_unit_test_teardown(the_files_complaints_name_line_and_column, clean),
         cmocka_unit_test_teardown(lists_are_words_in_a_variable_and_lists_or_maps_in_the_file, clean),
         cmocka_unit_test_teardown(a_secret_comes_from_a_file_and_is_never_shown, clean),
