@@ -3,7 +3,8 @@
 #include "common/base/log.h"
 #include "common/fleet/names.h"
 
-struct seen { char *name; doc *said; int64_t time_ms, read_us; };
+/* alone: of a process before the one that speaks now. */
+struct seen { char *name; doc *said, *alone; int64_t time_ms, read_us, alone_ms; };
 
 struct presence {
     struct loop *loop;
@@ -16,6 +17,8 @@ struct presence {
 
 /* A worker is live while it spoke within three intervals: one late message is no death. */
 enum { SILENT_MS = 3 * WAIT_PRESENCE_EVERY };
+/* What an earlier process died of is news for so long; the next one may be started much later. */
+enum { ALONE_MS = 10 * 60000 };
 
 static struct seen *find(struct presence *p, const char *name)
 {
@@ -29,6 +32,7 @@ static void drop(struct presence *p, struct seen *s)
 {
     free(s->name);
     doc_free(s->said);
+    doc_free(s->alone);
     *s = p->v[--p->count];
 }
 
@@ -40,6 +44,18 @@ static struct seen *add(struct presence *p, const char *name)
     }
     p->v[p->count] = (struct seen){.name = xstrdup(name)};
     return &p->v[p->count++];
+}
+
+/* In a crash loop the first words of a process soon take the place of the last ones of the one before, which say what it died of. */
+static void remember(struct seen *s, const doc *said)
+{
+    bool same = strcmp(doc_str(s->said, "incarnation", ""), doc_str(said, "incarnation", "")) == 0;
+    const doc *alone = doc_get(s->said, "alone");
+    if (same || alone == NULL)
+        return;
+    doc_free(s->alone);
+    s->alone = doc_copy(alone);
+    s->alone_ms = s->time_ms;
 }
 
 static void on_message(void *arg, const struct bus_msg *m)
@@ -60,6 +76,7 @@ static void on_message(void *arg, const struct bus_msg *m)
     }
     if (s == NULL)
         s = add(p, name);
+    remember(s, said);
     doc_free(s->said);
     s->said = said;
     s->time_ms = m->time_ms;
@@ -136,6 +153,8 @@ void presence_at(const struct presence *p, size_t i, struct presence_worker *out
     /* Both clocks: the topic also holds what dead workers once said, and a clock that is ahead must not make them live. */
     out->silent_ms = i64_max(since_read, loop_wall_ms(p->loop) - s->time_ms);
     out->live = out->silent_ms < SILENT_MS;
+    out->alone_ms = i64_max(loop_wall_ms(p->loop) - s->alone_ms, 0);
+    out->alone = out->alone_ms < ALONE_MS ? s->alone : NULL;
 }
 
 static bool offers(const doc *said, const char *handler)

@@ -13,6 +13,8 @@ struct presence_worker {
     int64_t time_ms;        /* of that message, by the bus */
     int64_t silent_ms;      /* since it was read, or since its time if that is longer ago */
     bool live;              /* spoke within three of its intervals */
+    const doc *alone;       /* {"run","item","key"}: an earlier process of that name was not heard of again after it ran this item alone; NULL */
+    int64_t alone_ms;       /* how long ago */
 };
 
 struct presence *presence_start(const struct world *, void (*changed)(void *arg), void *arg, struct error *);

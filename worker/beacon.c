@@ -1,6 +1,7 @@
 #include "worker/beacon.h"
 
 #include "worker/post.h"
+#include "worker/quarantine.h"
 #include "worker/share.h"
 
 #define SOON_MS 1000   /* between two lines */
@@ -36,15 +37,19 @@ void beacon_free(struct beacon *p)
     free(p);
 }
 
+static doc *name_of(const struct item *item, int64_t index, const char *key)
+{
+    doc *d = doc_object();
+    doc_set_str(d, "run", item->run ? item->run->id : "");
+    doc_set_int(d, "item", index);
+    return doc_set_str(d, "key", key);
+}
+
 static doc *oldest(const struct worker *w, const struct worker_state *s)
 {
     if (s->oldest_item < 0)
         return doc_null();
-    const struct item *item = TAILQ_FIRST(&w->items);
-    doc *d = doc_object();
-    doc_set_str(d, "run", item->run ? item->run->id : "");
-    doc_set_int(d, "item", s->oldest_item);
-    doc_set_str(d, "key", s->oldest_key);
+    doc *d = name_of(TAILQ_FIRST(&w->items), s->oldest_item, s->oldest_key);
     return doc_set_int(d, "age_ms", s->oldest_age_ms);
 }
 
@@ -66,6 +71,9 @@ static char *line(const struct worker *w)
     doc_set_int(d, "buffered", s.buffered);
     doc_set_int(d, "loads", s.loads_running);
     doc_set_str(d, "waits_for", s.waits_for);
+    const struct item *alone = quarantine_runs(w->quarantine);
+    if (alone != NULL)
+        doc_set(d, "alone", name_of(alone, alone->index, item_key(alone)));
     doc_set_bool(d, "draining", worker_draining(w));
     doc *capped = shares_line(w->shares);
     if (capped != NULL)
@@ -129,6 +137,15 @@ void beacon_changed(struct beacon *p)
     p->changed = true;
     int64_t since = loop_now_us(p->w->w.loop) - p->last_us;
     timer_set(p->timer, i64_max(SOON_MS * US_PER_MS - since, 0));
+}
+
+void beacon_now(struct beacon *p)
+{
+    if (p->leaving)
+        return;
+    post_forget(p->post); /* of an older line nobody needs to know how it went */
+    p->post = NULL;
+    send(p);
 }
 
 void beacon_leave(struct beacon *p, void (*done)(void *), void *arg)

@@ -1,5 +1,6 @@
 #include "worker/quarantine_internal.h"
 
+#include "worker/beacon.h"
 #include "worker/dispatch.h"
 #include "worker/intake.h"
 
@@ -45,6 +46,10 @@ static void set_state(struct quarantine *q, enum quarantine_state to)
         q->until_us = loop_now_us(q->w->w.loop) + WAIT_ALONE * US_PER_MS;
         timer_set(q->timer, WAIT_ALONE * US_PER_MS);
     }
+    if (to == NAMING) /* while the commit is waited for, so people learn of it, too */
+        beacon_now(q->w->beacon);
+    else if (to == QUIET)
+        beacon_changed(q->w->beacon);
     dispatch_kick(q->w->dispatch);
 }
 
@@ -355,6 +360,11 @@ bool quarantine_idle(const struct quarantine *q, const struct run *run, bool idl
     if (q->leaving || q->state == QUIET)
         return idle && (q->leaving || wards_known(q, NULL)); /* else more comes in a moment */
     return run->running == 0;
+}
+
+const struct item *quarantine_runs(const struct quarantine *q)
+{
+    return q->state == NAMING || q->state == RUNNING ? q->current : NULL;
 }
 
 const char *quarantine_waits_for(struct quarantine *q)

@@ -42,6 +42,8 @@ void quarantine_turn(struct quarantine *);
 bool quarantine_holds(const struct quarantine *, struct item **alone);
 /* Whether the run has nothing else to do, given what the dispatcher thinks. */
 bool quarantine_idle(const struct quarantine *, const struct run *, bool idle);
+/* The item that is run alone, or is about to be; NULL. */
+const struct item *quarantine_runs(const struct quarantine *);
 const char *quarantine_waits_for(struct quarantine *);
 
 #endif

@@ -64,9 +64,22 @@ static doc *describe_workers(struct live *l, const char *queue)
         doc *d = doc_copy(w.said);
         doc_set_str(d, "name", w.name);
         doc_set_bool(d, "live", w.live);
+        if (w.alone != NULL)
+            doc_set(d, "died_with", doc_set_int(doc_copy(w.alone), "ago_ms", w.alone_ms));
         doc_add(list, doc_set_int(d, "silent_ms", w.silent_ms));
     }
     return list;
+}
+
+/* Of an item in quarantine. */
+static void print_alone(const doc *item, const char *how)
+{
+    char age[32] = "";
+    if (item == NULL)
+        return;
+    printf("; %s item %" PRId64 " of run %s (key %s) alone", how, doc_int(item, "item", -1), doc_str(item, "run", ""), doc_str(item, "key", ""));
+    if (doc_int(item, "ago_ms", -1) >= 0)
+        printf(", %s ago", units_show_ms(doc_int(item, "ago_ms", 0), age, sizeof(age)));
 }
 
 static void print_worker(const doc *w)
@@ -75,7 +88,9 @@ static void print_worker(const doc *w)
     const doc *oldest = doc_get(w, "oldest");
     printf("  %s, queue %s: ", doc_str(w, "name", ""), doc_str(w, "queue", ""));
     if (!doc_bool(w, "live", false)) {
-        printf("silent for %s; its items go to others once its session has ended\n", units_show_ms(doc_int(w, "silent_ms", 0), age, sizeof(age)));
+        printf("silent for %s; its items go to others once its session has ended", units_show_ms(doc_int(w, "silent_ms", 0), age, sizeof(age)));
+        print_alone(doc_get(w, "alone"), "its last word was that it runs");
+        printf("\n");
         return;
     }
     printf("%" PRId64 " in flight, %" PRId64 " waiting", doc_int(w, "in_flight", 0), doc_int(w, "waiting", 0));
@@ -83,6 +98,7 @@ static void print_worker(const doc *w)
         printf("; oldest %s, for %s", doc_str(oldest, "key", ""), units_show_ms(doc_int(oldest, "age_ms", 0), age, sizeof(age)));
     if (doc_str(w, "waits_for", "")[0])
         printf("; waits for %s", doc_str(w, "waits_for", ""));
+    print_alone(doc_get(w, "died_with"), "its last process was not heard of again once it ran");
     printf("%s\n", doc_bool(w, "draining", false) ? "; draining" : "");
 }
 

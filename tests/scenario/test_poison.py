@@ -104,6 +104,8 @@ def test_an_item_that_kills_a_worker_of_one_name_each_time_fails_alone(scene, su
     items = make_items(120)
     pod = supervise(work(scene, ({41}, KILL_THE_WORKER)))
     run = scene.start_bqfleet("run", batch(scene, items, finish={"tolerate": 1}), "--output", "json", "--failed", scene.folder / "failed.ndjson")
+    wait_for(lambda: pod.deaths >= 5, 150, "a death of the item alone")
+    wait_for(lambda: f"(key {items[41]['k']}) alone" in scene.bqfleet("status").out, 60, "the item in quarantine, in the status of a worker in a crash loop")
     done = run.wait(150)
     assert done.code == 0, done
     assert summary(done)["failed"] == 1
