@@ -57,14 +57,32 @@ static void answered(void *arg, const struct error *err)
         cb(cb_arg, err);
 }
 
+static bool says_outs(const struct bus_commit *c)
+{
+    struct marks m;
+    struct error err = ERROR_INIT;
+    struct ackmap *map = ackmap_new(c->offset);
+    assert_int_equal(ackmap_load(map, c->metadata, &m, &err), 0);
+    ackmap_free(map);
+    return m.out.count > 0;
+}
+
+static struct bus_group *watched_join(struct bus *b, const struct bus_group_config *c, const struct bus_group_events *events, void *arg, struct error *err)
+{
+    play.events = *events;
+    play.events_arg = arg;
+    return honest->join(b, c, events, arg, err);
+}
+
 static void watched_commit(struct bus_group *g, const struct bus_commit *commits, size_t count, bus_done_cb *cb, void *arg)
 {
     assert_int_equal(count, 1);
     struct sent *s = xcalloc(1, sizeof(*s));
-    *s = (struct sent){.cb = cb, .arg = arg, .refused = play.no_commits, .partition = commits->partition, .offset = commits->offset,
+    bool refused = play.no_commits || (play.no_outs && says_outs(commits));
+    *s = (struct sent){.cb = cb, .arg = arg, .refused = refused, .partition = commits->partition, .offset = commits->offset,
                        .metadata = xstrdup(commits->metadata)};
     LIST_INSERT_HEAD(&sents, s, link);
-    honest->group_commit(g, commits, play.no_commits ? 0 : 1, answered, s);
+    honest->group_commit(g, commits, refused ? 0 : 1, answered, s);
 }
 
 /* --- handlers ------------------------------------------------------------------------------------------------------------------------------ */
@@ -226,6 +244,7 @@ void play_open(struct kit *k, int items, int64_t window)
     honest = k->bus->ops;
     watched = *honest;
     watched.group_commit = watched_commit;
+    watched.join = watched_join;
     k->bus->ops = &watched;
     kit_run(k, kit_record(k));
     kit_publish(k, items);

@@ -26,6 +26,8 @@ struct play {
     int64_t next_tick_ms;
     int deaths;
     bool no_commits;             /* the bus refuses them */
+    bool no_outs;                /* those that say which items are about to be with handlers */
+    struct bus_group_events events; void *events_arg; /* of the membership that was taken last */
     char metadata[KIT_PARTITIONS][LIMIT_COMMIT_METADATA + 1]; /* last known to be committed */
     int64_t offsets[KIT_PARTITIONS];
     int naming;                  /* all of these */

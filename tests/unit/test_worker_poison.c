@@ -1,5 +1,7 @@
 #include "tests/unit/support_poison.h"
 
+#include "worker/quarantine_internal.h"
+
 /* Items that take their worker down, and what becomes of them and of the others. */
 
 static const struct fold_failure *failure_of(struct kit *k, int64_t item)
@@ -249,6 +251,89 @@ static void a_rebalance_in_quarantine_changes_nothing(void **state)
     play_close(&k);
 }
 
+static bool lets_some_out(struct kit *k)
+{
+    return k->worker->quarantine->out_count > 0;
+}
+
+/* One that was not let out. */
+static struct item *kept_of(const struct quarantine *q, int32_t partition)
+{
+    struct item *item;
+    TAILQ_FOREACH(item, &q->kept, link) {
+        bool out = false;
+        for (size_t i = 0; i < q->out_count; i++)
+            out |= q->out[i].item == item;
+        if (item->first.partition == partition && !out)
+            return item;
+    }
+    return NULL;
+}
+
+/* The partition comes anew, with that item suspected of its last worker's death. */
+static void assign_with_suspect(int32_t partition, const struct item *item)
+{
+    struct marks m;
+    struct buf text = BUF_INIT(LIMIT_COMMIT_METADATA);
+    int64_t base = i64_max(play.offsets[partition], 0);
+    struct ackmap *map = ackmap_new(base);
+    marks_init(&m);
+    m.takeovers = LIMIT_TAKEOVERS;
+    m.until = base + LIMIT_DOUBT;
+    assert_true(offsets_add(&m.suspects, item->first.offset));
+    ackmap_metadata(map, &m, &text);
+    play.events.revoked(play.events_arg, partition, true);
+    play.events.assigned(play.events_arg, partition, base, text.data);
+    ackmap_free(map);
+    buf_free(&text);
+}
+
+static int64_t the_suspect;
+static int the_suspect_before; /* so often it had run */
+
+static bool the_suspect_has_run(struct kit *k)
+{
+    return play.given[the_suspect] > the_suspect_before && k->worker->quarantine->state == QUIET;
+}
+
+/*
+ * It was let out, which is not yet committed, when its partition goes to another member, and a suspect's turn comes. After that nothing holds it back any more: it is free, and
+ * with a handler, when its place among those that were let out is looked at again.
+ */
+static void an_item_let_out_whose_partition_was_revoked_is_not_queued_again(void **state)
+{
+    (void)state;
+    struct kit k;
+    play_open(&k, 80, 4);
+    k.options.parallel = 64; /* there is always a place for one more */
+    kit_start(&k);
+    from_outside = LIMIT_TAKEOVERS;
+    assert_true(play_on(&k, killed_often, 600));
+    play.no_outs = true;
+    assert_true(play_on(&k, lets_some_out, 600));
+    const struct quarantine *q = k.worker->quarantine;
+    int32_t partition = q->out[0].item->first.partition, other = (partition + 1) % KIT_PARTITIONS;
+    int64_t index = q->out[0].item->index;
+    int before = play.given[index];
+    assert_false(q->out[0].known);
+    assert_int_equal(play.held_count, 0);
+    struct item *suspect = kept_of(q, other);
+    assert_non_null(suspect);
+    the_suspect = suspect->index;
+    the_suspect_before = play.given[the_suspect];
+    play.events.revoked(play.events_arg, partition, true);
+    assign_with_suspect(other, suspect);
+    play.no_outs = false;
+    assert_true(play_on(&k, the_suspect_has_run, 600));
+    (void)play_on(&k, play_finished, 20);
+    assert_int_equal(play.given[index], before + 1);
+    play_die(&k, 0); /* whoever comes next has the partition again */
+    assert_true(play_on(&k, play_finished, 600));
+    assert_int_equal(k.fold->failed, 0);
+    assert_int_equal(k.fold->rows - (int64_t)k.fold->exclusion_count, 80);
+    play_close(&k);
+}
+
 static void a_suspect_of_a_paused_run_waits_without_being_run(void **state)
 {
     (void)state;
@@ -395,6 +480,7 @@ int main(void)
         cmocka_unit_test(nothing_runs_before_its_partition_is_known_to_be_open),
         cmocka_unit_test(no_suspect_runs_before_it_is_known_to_be_named),
         cmocka_unit_test(a_rebalance_in_quarantine_changes_nothing),
+        cmocka_unit_test(an_item_let_out_whose_partition_was_revoked_is_not_queued_again),
         cmocka_unit_test(a_suspect_of_a_paused_run_waits_without_being_run),
         cmocka_unit_test(a_suspect_without_a_handler_is_put_off),
         cmocka_unit_test(a_run_that_ends_in_quarantine_ends),
