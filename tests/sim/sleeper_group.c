@@ -156,6 +156,7 @@ struct reply { struct sleeper *s; bus_done_cb *cb; void (*left)(void *); void *a
 static void tell(void *arg)
 {
     struct reply *r = arg;
+    r->s->commits--;
     if (!r->s->dead && r->cb)
         r->cb(r->arg, r->err.kind == ERR_NONE ? NULL : &r->err);
     timer_free(r->timer);
@@ -185,6 +186,7 @@ static void commit(struct bus_group *g, const struct bus_commit *commits, size_t
     struct reply *r = xcalloc(1, sizeof(*r));
     *r = (struct reply){.s = s, .cb = cb, .arg = arg};
     s->outstanding++;
+    s->commits++;
     /* Without its place in the group (it runs what it was to do while it was stopped), or in the middle of a deal: nobody takes its commits. */
     if (m->inner == NULL || (s->cut & CUT_BUS_OUT) != 0 || (s->faults.refuse_commit > 0 && sleeper_chance(s, s->faults.refuse_commit))) {
         r->timer = timer_new(s->base, on_refused, r);
@@ -199,8 +201,8 @@ static void commit(struct bus_group *g, const struct bus_commit *commits, size_t
 static void on_left(void *arg)
 {
     struct reply *r = arg;
-    if (r->s->stopped && !r->s->dead) {
-        timer_set(r->timer, US_PER_S);
+    if (!r->s->dead && (r->s->stopped || r->s->commits > 0)) { /* it has left when all that it committed is answered */
+        timer_set(r->timer, US_PER_S / 5);
         return;
     }
     r->s->outstanding--;

@@ -36,6 +36,7 @@ struct sleeper {
     struct sleeper_observer observer; void *observer_arg;
     int64_t skew_us;
     int64_t outstanding;        /* callbacks that the outer ones still owe */
+    int64_t commits;            /* that it has had no answer to */
     LIST_HEAD(, shade) shades;
     struct happenings happened;
     LIST_HEAD(, http_call) calls;
