@@ -44,6 +44,10 @@ void bq_call_redirect(struct bq_call *, const char *path, const char *query);
 void bq_job_path(const char *project, const char *job_id, const char *suffix, struct buf *out);
 /* "/projects/P/datasets/D/tables/T", escaped; without the last part when table is "". */
 void bq_table_path(const struct bq_ref *, const char *suffix, struct buf *out);
+/* A request to that path, which is filled in; what the request points to lives until this returns. */
+struct bq_call *bq_table_send(struct bq *, const struct bq_ref *, struct bq_request, bq_cb *, void *arg);
+/* The same to the collection that the table is in, or is to be. */
+struct bq_call *bq_tables_send(struct bq *, const struct bq_ref *, struct bq_request, bq_cb *, void *arg);
 /* "location=EU&" or nothing. */
 void bq_location_query(const char *location, struct buf *out);
 /* {"jobReference":..., "configuration":...} */

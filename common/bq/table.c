@@ -17,6 +17,23 @@ void bq_table_path(const struct bq_ref *ref, const char *suffix, struct buf *out
     buf_xputs(out, suffix);
 }
 
+struct bq_call *bq_table_send(struct bq *bq, const struct bq_ref *ref, struct bq_request request, bq_cb *cb, void *arg)
+{
+    struct buf path = BUF_INIT(BQ_PATH_MAX);
+    bq_table_path(ref, "", &path);
+    request.path = path.data;
+    struct bq_call *call = bq_send(bq, &request, cb, arg);
+    buf_free(&path);
+    return call;
+}
+
+struct bq_call *bq_tables_send(struct bq *bq, const struct bq_ref *ref, struct bq_request request, bq_cb *cb, void *arg)
+{
+    struct bq_ref dataset = *ref;
+    dataset.table[0] = '\0';
+    return bq_table_send(bq, &dataset, request, cb, arg);
+}
+
 /* Whether it can be a table's resource: servers leave out this or that. */
 static bool is_table(const doc *d)
 {
@@ -112,32 +129,18 @@ struct bq_call *bq_table_create(struct bq *bq, const struct bq_table_new *n, bq_
     doc_set_str(body, "description", n->description);
     if (n->cluster_by)
         doc_set(body, "clustering", doc_set(doc_object(), "fields", doc_add(doc_array(), doc_string(n->cluster_by))));
-    struct bq_ref dataset = *n->ref;
-    dataset.table[0] = '\0';
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(&dataset, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body, .sound = is_table}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_tables_send(bq, n->ref, (struct bq_request){.method = "POST", .body = body, .sound = is_table}, cb, arg);
 }
 
 struct bq_call *bq_table_expire(struct bq *bq, const struct bq_ref *ref, int64_t expires_ms, bq_cb *cb, void *arg)
 {
     AUTO(doc_free_auto) doc *body = doc_set_int_text(doc_object(), "expirationTime", expires_ms);
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(ref, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "PATCH", .path = path.data, .body = body, .sound = is_table}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_table_send(bq, ref, (struct bq_request){.method = "PATCH", .body = body, .sound = is_table}, cb, arg);
 }
 
 struct bq_call *bq_table_delete(struct bq *bq, const struct bq_ref *ref, bq_cb *cb, void *arg)
 {
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(ref, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "DELETE", .path = path.data, .absent_ok = true}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_table_send(bq, ref, (struct bq_request){.method = "DELETE", .absent_ok = true}, cb, arg);
 }
 
 struct bq_call *bq_dataset_get(struct bq *bq, const char *project, const char *dataset, bq_cb *cb, void *arg)

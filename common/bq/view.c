@@ -4,11 +4,7 @@
 
 struct bq_call *bq_table_look(struct bq *bq, const struct bq_ref *ref, bq_cb *cb, void *arg)
 {
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(ref, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "GET", .path = path.data, .absent_ok = true}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_table_send(bq, ref, (struct bq_request){.method = "GET", .absent_ok = true}, cb, arg);
 }
 
 static doc *body_of(const struct bq_view_new *v)
@@ -27,13 +23,7 @@ struct bq_call *bq_view_create(struct bq *bq, const struct bq_view_new *v, bq_cb
     doc *reference = doc_set_str(doc_object(), "projectId", v->ref->project);
     doc_set(body, "tableReference", doc_set_str(doc_set_str(reference, "datasetId", v->ref->dataset), "tableId", v->ref->table));
     doc_set_str(body, "description", v->description);
-    struct bq_ref dataset = *v->ref;
-    dataset.table[0] = '\0';
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(&dataset, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "POST", .path = path.data, .body = body}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_tables_send(bq, v->ref, (struct bq_request){.method = "POST", .body = body}, cb, arg);
 }
 
 struct bq_call *bq_view_change(struct bq *bq, const struct bq_view_new *v, const char *etag, bq_cb *cb, void *arg)
@@ -41,9 +31,5 @@ struct bq_call *bq_view_change(struct bq *bq, const struct bq_view_new *v, const
     AUTO(doc_free_auto) doc *body = body_of(v);
     AUTO(free_ptr) char *condition = xasprintf("If-Match: %s", etag);
     const char *const headers[] = {condition, NULL};
-    struct buf path = BUF_INIT(BQ_PATH_MAX);
-    bq_table_path(v->ref, "", &path);
-    struct bq_call *call = bq_send(bq, &(struct bq_request){.method = "PATCH", .path = path.data, .body = body, .headers = headers}, cb, arg);
-    buf_free(&path);
-    return call;
+    return bq_table_send(bq, v->ref, (struct bq_request){.method = "PATCH", .body = body, .headers = headers}, cb, arg);
 }
