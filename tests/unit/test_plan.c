@@ -135,7 +135,7 @@ static void a_target_is_created_when_the_spec_has_its_columns(void **state)
 {
     (void)state;
     struct planned p = PLAN(CREATE, false, {TABLE_GET, NOT_FOUND}, {DATASET_GET, 200, "{\"location\":\"EU\"}", NULL},
-                            {"POST", "/projects/p/datasets/d/tables", "\"rangePartitioning\"", 200, "{}", NULL}, {TABLE_GET, 200, TABLE("TABLE", ""), NULL});
+                            {"POST", "/projects/p/datasets/d/tables", "\"rangePartitioning\"", 200, "{\"tableReference\":{}}", NULL}, {TABLE_GET, 200, TABLE("TABLE", ""), NULL});
     refused(p, ERR_USAGE, ":4:8: write.keys: "); /* somebody else's table was there by then, and it has no column n */
     assert_true(p.creates);
 }
