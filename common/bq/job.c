@@ -81,7 +81,7 @@ static void finish(struct bq_job *j, const struct error *err, bool decided, cons
     AUTO(free_ptr) char *job_id = xstrdup(j->job_id);
     struct error copy = err ? *err : ERROR_INIT;
     struct bq_job_result r = {
-        .job_id = job_id, .tries = j->k + 1, .err = err ? &copy : NULL, .decided = err && decided, .job = kept,
+        .job_id = job_id, .tries = j->k + 1, .ours = j->ours, .err = err ? &copy : NULL, .decided = err && decided, .job = kept,
         .output_rows = doc_int(kept, "statistics.load.outputRows", 0),
         .inserted = doc_int(kept, "statistics.query.dmlStats.insertedRowCount", 0),
         .updated = doc_int(kept, "statistics.query.dmlStats.updatedRowCount", 0),

@@ -44,6 +44,7 @@ struct bq_job_result {
     const char *job_id;                 /* of the last try */
     int tries;                          /* how many tries there are now: k + 1 */
     const struct error *err;            /* NULL: DONE without errorResult */
+    bool ours;                          /* this process has inserted the last try, and knows it */
     bool decided;                       /* with err: the job (or a giveup job) says so, rather than this process's own trouble */
     const doc *job;                     /* the job resource, when there is one */
     int64_t output_rows;                /* loads */

@@ -72,6 +72,7 @@ struct permits_make {
     struct bq_ref table;
     char location[64];
     int slots, slot;        /* to make; the one that is being made */
+    int first_try;          /* of that one's job: those before it have failed, whoever began them */
     int64_t created_ms;
     bool created;           /* we tried to */
     struct permit_rows rows;
@@ -125,10 +126,16 @@ static void on_filled(void *arg, const struct bq_job_result *r)
     m->job = NULL;
     doc_free(m->configuration);
     m->configuration = NULL;
+    if (r->err != NULL && r->decided && !r->ours && strcmp(r->err->reason, "foreignJob") != 0) { /* it failed for others, when that was not to be mended */
+        m->first_try = r->tries;
+        fill(m);
+        return;
+    }
     if (r->err != NULL) {
         end(m, r->err);
         return;
     }
+    m->first_try = 0;
     m->slot++;
     fill(m);
 }
@@ -153,7 +160,7 @@ static void fill(struct permits_make *m)
     m->configuration = bq_load_config(&m->table);
     struct bq_label label = {"bqfleet_kind", "permit"};
     struct bq_job_spec spec = {.id_base = base, .location = m->location[0] ? m->location : NULL, .configuration = m->configuration, .labels = &label,
-                               .label_count = 1, .digest = digest, .media = &m->slice, .media_count = 1, .max_tries = ROW_TRIES};
+                               .label_count = 1, .digest = digest, .media = &m->slice, .media_count = 1, .first_try = m->first_try, .max_tries = m->first_try + ROW_TRIES};
     m->job = bq_job_start(m->bq, &spec, on_filled, m);
 }
 

@@ -140,6 +140,12 @@ static doc *read_body(const struct bq_call *c, const struct http_response *r, bo
     return body;
 }
 
+/* A 404 that BigQuery has not said: of who knows what. A session's needs no words. */
+static bool is_strange(const struct bq_call *c, int status, const doc *body)
+{
+    return status == 404 && (c->sound || c->absent_ok) && !c->once && doc_type(doc_get(body, "error")) != DOC_OBJECT;
+}
+
 static void answered(void *arg, struct http_response *r)
 {
     struct bq_call *c = arg;
@@ -169,13 +175,14 @@ static void answered(void *arg, struct http_response *r)
         c->refreshed = true;
         auth_refused(c->bq->auth, c->stamp);
         timer_set(c->timer, 0);
-    } else if (r->status == 404 && c->absent_ok && doc_type(body) == DOC_OBJECT) {
+    } else if (is_strange(c, r->status, body)) {
+        err.kind = ERR_RETRY;
+        failed(c, &a);
+    } else if (r->status == 404 && c->absent_ok) {
         a.doc = NULL;
         a.err = NULL;
         end(c, &a);
     } else if (!good) {
-        if (r->status == 404 && c->absent_ok) /* not in BigQuery's words: nothing is known to be absent */
-            err.kind = ERR_RETRY;
         failed(c, &a);
     } else if (err.kind != ERR_NONE) { /* cut short, or not BigQuery's */
         err.kind = ERR_RETRY;

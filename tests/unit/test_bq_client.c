@@ -247,7 +247,7 @@ static void a_null_is_as_good_as_nothing(void **state)
 static void a_table_that_is_gone_is_as_good_as_deleted(void **state)
 {
     (void)state;
-    SCRIPT(s, {"DELETE", "/projects/p/datasets/d/tables/t", NULL, 404, "{}", NULL});
+    SCRIPT(s, {"DELETE", "/projects/p/datasets/d/tables/t", NULL, 404, "{\"error\":{\"code\":404,\"message\":\"Not found: Table p:d.t\"}}", NULL});
     struct got g = {0};
     bq_table_delete(s.bq, &(struct bq_ref){"p", "d", "t"}, on_answer, &g);
     script_run(&s, &g.over);

@@ -477,7 +477,7 @@ static void a_page_that_says_not_found_does_not_say_that_there_is_no_job(void **
     static struct line lines[9];
     lines[0] = (struct line){INSERT(0), CONFLICT(0)};
     for (size_t i = 1; i < 8; i++) /* more of them than reads of a job that is not there */
-        lines[i] = (struct line){READ(0), 404, "<html>404</html>", NULL};
+        lines[i] = (struct line){READ(0), 404, i % 2 ? "<html>404</html>" : "{\"detail\":\"Not Found\"}", NULL};
     lines[8] = (struct line){READ(0), 200, OURS(0, LOADED), NULL};
     struct script s;
     script_begin(&s, lines, ARRAY_LEN(lines));

@@ -190,6 +190,21 @@ static void one_that_is_refused_may_free_the_permits_that_others_wait_for(void *
     assert_int_equal(i.told, 1); /* who frees them has no wish any more */
 }
 
+/* Its id has no other: whoever finds it failed goes on with the next try. */
+static void a_row_whose_load_somebody_cancelled_is_made_all_the_same(void **state)
+{
+    struct site *s = *state;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_row", .kind = BQMODEL_JOB_ERROR, .reason = "stopped",
+                                                    .message = "Job execution was cancelled: User requested cancellation"});
+    struct client *first = site_client(s), *second = site_client(s);
+    client_want(first);
+    loop_until(s->loop, client_has_one, first, 60 * US_PER_S);
+    assert_true(first->refused);
+    client_want(second);
+    UNTIL(s, client_has_one, second);
+    assert_false(second->refused);
+}
+
 static void waiting_costs_no_statement(void **state)
 {
     struct site *s = *state;
@@ -237,7 +252,7 @@ int main(void)
         TEST(a_killed_holder_is_waited_for_no_longer_than_its_lease), TEST(a_holder_renews_for_as_long_as_it_works),
         TEST(a_lost_reply_to_a_take_is_settled),
         TEST(a_take_that_fails_in_bigquery_is_tried_again), TEST(without_permission_a_wish_is_refused), TEST(waiting_costs_no_statement),
-        TEST(one_that_is_refused_may_free_the_permits_that_others_wait_for),
+        TEST(one_that_is_refused_may_free_the_permits_that_others_wait_for), TEST(a_row_whose_load_somebody_cancelled_is_made_all_the_same),
         TEST(a_hundred_contend_and_none_starves),
     };
     cmocka_set_test_filter(getenv("ONLY"));
