@@ -92,7 +92,7 @@ void permits_next(struct permits *p)
     assert(p->step == REST && p->used == NULL);
     if (p->job != NULL) /* a renewal: its end comes here again */
         return;
-    if (p->held && wished && p->ahead == TAILQ_FIRST(&p->wishes) && p->ahead_named)
+    if (p->held && wished && p->ahead == TAILQ_FIRST(&p->wishes) && p->ahead_named && !p->unheard)
         permits_give(p, p->ahead);
     else if (p->held && wished && !permits_over(p))
         permits_name(p);

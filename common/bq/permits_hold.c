@@ -25,6 +25,7 @@ static bool kept(struct permits *p, const struct bq_job_result *r)
         return false;
     }
     if (r->err != NULL) {
+        p->unheard |= permits_unheard(r);
         p->unsure = true;
         p->held = false;
         permits_troubled(p, r->err);
@@ -50,6 +51,7 @@ static void on_ahead(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
     p->job = NULL;
+    p->unheard |= permits_unheard(r);
     if (r->err == NULL && !permits_changed_one(r))
         permits_lost(p);
     p->ahead_named = p->ahead != NULL && r->err == NULL;
@@ -68,6 +70,7 @@ static void on_closed(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
     p->job = NULL;
+    p->unheard |= permits_unheard(r);
     p->closing = OPEN;
     if (r->err == NULL && !permits_changed_one(r))
         permits_lost(p);
@@ -149,6 +152,7 @@ static void on_renewed(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
     p->job = NULL;
+    p->unheard |= permits_unheard(r);
     bool bad = r->err != NULL || !permits_changed_one(r);
     if (r->err == NULL && bad)
         permits_lost(p);

@@ -67,6 +67,7 @@ struct permits {
     struct permit_rows rows;
     struct sight sights[PERMIT_SLOTS_MAX];
     bool held, unsure;            /* unsure: whether it is, until the row is read */
+    bool unheard;                 /* what became of a statement about the row is not known: it may come late, and undo what a newer one has named */
     int slot;
     char token[ID_LEN + 1], last_token[ID_LEN + 1], digest[41];
     struct permit_grant grant;
@@ -98,8 +99,10 @@ void permits_refuse_all(struct permits *, const struct error *);
 /* A statement: word and token, and seq if it is not negative, make its job's id. */
 void permits_start(struct permits *, enum permit_statement, const struct permit_change *, const char *word, const char *token, int64_t seq, int first_try,
                    bq_job_cb *);
-/* The permit was held long enough: others wait too. */
-static inline bool permits_over(const struct permits *p) { return loop_now_us(p->loop) - p->held_us >= p->quantum_ms * US_PER_MS; }
+/* No other job under this token: it was held long enough, others wait too; or the row may come to name an older job again. */
+static inline bool permits_over(const struct permits *p) { return p->unheard || loop_now_us(p->loop) - p->held_us >= p->quantum_ms * US_PER_MS; }
+/* What became of the statement is not known. */
+static inline bool permits_unheard(const struct bq_job_result *r) { return r->err != NULL && !r->decided; }
 static inline bool permits_changed_one(const struct bq_job_result *r) { return i64_max(r->affected, r->updated) > 0; }
 
 /* permits_take.c */

@@ -34,7 +34,7 @@ static void on_taken(void *arg, const struct bq_job_result *r)
     } else if (r->err == NULL || theirs) {
         permits_wait_turn(p);
     } else {
-        p->unsure = !r->decided;
+        p->unsure = permits_unheard(r);
         permits_troubled(p, r->err);
     }
 }
@@ -47,6 +47,7 @@ static void take(struct permits *p, const struct permit_row *row)
     p->orphan_try = 0;
     p->seq = 0;
     p->closing = OPEN;
+    p->unheard = false;
     /* Adaptive: while nobody else takes it in between, it is kept longer the next time. */
     p->quantum_ms = strcmp(row->token, p->last_token) == 0 ? i64_min(p->quantum_ms * 2, p->o.quantum_ms * QUANTUM_GROWS) : p->o.quantum_ms;
     id_new(p->token, loop_wall_ms(p->loop), p->o.rnd);

@@ -27,7 +27,7 @@ struct client *site_client_of(struct site *s, const char *project)
     c->bq = bq_new(&(struct bq_options){.loop = s->loop, .http = bqmodel_http(s->model), .auth = s->auth, .rnd = &s->rnd, .base_url = "http://model",
                                         .project = project});
     snprintf(holder, sizeof(holder), "client %d", c->number);
-    c->permits = permits_new(&(struct permits_options){.bq = c->bq, .rnd = &s->rnd, .table = s->table, .holder = holder, .slots = s->slots});
+    c->permits = permits_new(&(struct permits_options){.bq = c->bq, .rnd = &s->rnd, .table = s->table, .holder = holder, .slots = s->slots, .quantum_ms = s->quantum_ms});
     return c;
 }
 

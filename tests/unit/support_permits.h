@@ -35,6 +35,7 @@ struct site {
     struct auth *auth;
     struct bq_ref table;
     int slots, at_once, most_at_once;
+    int64_t quantum_ms;           /* 0: the usual one */
     struct client clients[CLIENTS_MAX];
     size_t count;
 };

@@ -181,6 +181,54 @@ static void a_job_that_may_not_be_looked_at_is_named(void **state)
     permit_end(holder->use, false);
 }
 
+/* A second wish of the same process: granted, it takes place at once. */
+struct second { struct permit_use *use; bool granted; };
+
+static void second_granted(void *arg, const struct permit_grant *grant, const struct error *err)
+{
+    struct second *w = arg;
+    assert_non_null(grant);
+    assert_null(err);
+    w->granted = true;
+}
+
+static bool is_granted(void *arg)
+{
+    return ((struct second *)arg)->granted;
+}
+
+static bool is_not_named(void *arg)
+{
+    AUTO(doc_free_auto) doc *row = site_row(arg, 0);
+    return strstr(doc_str(row, "job", ""), "work_1_1") == NULL;
+}
+
+/* Its renewal is pending, and nobody says so; it would name the old job again while the new one is at work. */
+static void a_statement_that_comes_late_takes_no_name_away(void **state)
+{
+    struct site *s = *state;
+    s->slots = 1;
+    s->quantum_ms = 9000000;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_renew", .kind = BQMODEL_JOB_PENDING, .ms = 3000000});
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "/jobs/bqfleet_permit_renew", .kind = BQMODEL_STATUS, .times = -1, .status = 503});
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "/queries/bqfleet_permit_renew", .kind = BQMODEL_STATUS, .times = -1, .status = 503});
+    struct client *c = site_client(s);
+    c->stay = true;
+    client_want(c);
+    UNTIL(s, client_has_one, c);
+    loop_until(s->loop, site_never, s, 900 * US_PER_S); /* nobody is asked for longer */
+    bqmodel_clear_faults(s->model);
+    struct second next = {.granted = false};
+    next.use = permits_want(c->permits, "work_1_1", "next", second_granted, &next);
+    loop_until(s->loop, site_never, s, 5 * US_PER_S);
+    permit_end(c->use, false);
+    UNTIL(s, is_granted, &next);
+    assert_true(loop_now_us(s->loop) < 2500 * US_PER_S);
+    assert_false(loop_until(s->loop, is_not_named, s, 3000 * US_PER_S));
+    permit_end(next.use, false);
+    UNTIL(s, client_rests, c);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, site_open, site_close)
 int main(void)
 {
@@ -191,6 +239,7 @@ int main(void)
         TEST(a_closed_row_is_taken_while_another_ones_job_runs_on),
         TEST(the_job_of_each_row_is_asked_for_in_its_own_project),
         TEST(a_job_that_may_not_be_looked_at_is_named),
+        TEST(a_statement_that_comes_late_takes_no_name_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
