@@ -67,6 +67,16 @@ static void on_trouble(void *arg, struct track *t, const struct error *err)
     c->events.trouble(c->arg, t, err);
 }
 
+/* Its heir has yet to read what became of it. */
+static bool has_heir(const struct coordinator *c, const struct record *r)
+{
+    const struct member *m;
+    LIST_FOREACH(m, &c->members, link)
+        if (strcmp(track_record(m->track)->adopts, r->run) == 0 && !track_done(m->track))
+            return true;
+    return false;
+}
+
 /* Trackers that are done, and those of runs that others ended meanwhile. Here and not in the callbacks, which come from inside trackers. */
 static void sweep(void *arg)
 {
@@ -74,12 +84,13 @@ static void sweep(void *arg)
     struct member *m, *after;
     for (m = LIST_FIRST(&c->members); m != NULL; m = after) {
         after = LIST_NEXT(m, link);
-        if (m->kept || !track_done(m->track))
+        if (m->kept || !track_done(m->track) || has_heir(c, track_record(m->track)))
             continue;
         log_info("run %s is settled: %s", track_record(m->track)->run, run_end_name(track_fold(m->track)->end));
         LIST_REMOVE(m, link);
         track_free(m->track);
         free(m);
+        timer_set(c->sweep, 0); /* it may have been the heir of one before it */
     }
 }
 

@@ -49,11 +49,13 @@ void erosion_draw(struct oddities *o, struct plan *p)
         return;
     for (size_t i = 0; i < ARRAY_LEN(o->erosion); i++) {
         double chosen = rnd_real(&rnd), part = rnd_real(&rnd);
-        o->erosion[i] = chosen < .4 ? (.01 + .15 * rate) * part : 0;
+        o->erosion[i] = chosen < .45 ? (.01 + .2 * rate) * part : 0;
     }
     o->fetch = fetch < .3 ? fetch : 0;
-    if (folds < .3) /* few enough tables in a statement that it folds them */
+    if (folds < .4) { /* few enough tables in a statement that it folds them, some of which go */
         p->shards_at_once = 5;
+        p->drops += .04 * rate;
+    }
     for (int i = 0; i < p->batch_count && held < .4; i++)
         will_be_held(&p->batches[i]);
 }
@@ -151,21 +153,43 @@ static void cure_the_blind(void)
     }
 }
 
+static void keep_from(struct proc *p, unsigned way, int64_t ms)
+{
+    if (!proc_lives(p) || p->paused || p->again_us != 0 || (way == CUT_READS && eroder.blind_count == ARRAY_LEN(eroder.blind)))
+        return;
+    sim_did(eroder.sim, DEED_REFUSE, p->name, "is kept from topics or tables (%u) for %" PRId64 " ms", way, ms);
+    proc_cut(p, way, ms);
+    if (way == CUT_READS)
+        eroder.blind[eroder.blind_count++] = (struct blind){p, p->lives};
+}
+
+/* Who was about to write an increment sleeps, until others have. */
+static void stop_a_first(void)
+{
+    struct sim *s = eroder.sim;
+    for (int i = 0; i < s->submitter_count; i++) {
+        struct proc *p = &s->submitters[i];
+        if (!proc_lives(p) || p->paused || p->again_us != 0 || !p->sealed || p->batch->permits == 0 || p->batch->every_ms == 0 || real() < .3)
+            continue;
+        int64_t ms = spread_ms(40000, 120000);
+        sim_did(s, DEED_PAUSE, p->name, "is stopped for %" PRId64 " ms", ms);
+        proc_pause(p, ms);
+    }
+}
+
 static void deny(void)
 {
+    if (real() < .15) {
+        stop_a_first();
+        return;
+    }
     static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
     struct sim *s = eroder.sim;
     int kind = (int)below(10);
     struct proc *p = kind < 2 ? &s->workers[below(s->plan.workers)] : kind < 6 || s->submitter_count == 0 ? &s->coordinators[below(s->plan.coordinators)]
                                                                                                     : &s->submitters[below(s->submitter_count)];
     unsigned way = kind >= 2 && real() < .1 ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
-    int64_t ms = spread_ms(2000, 240000);
-    if (!proc_lives(p) || p->paused || p->again_us != 0 || (way == CUT_READS && eroder.blind_count == ARRAY_LEN(eroder.blind)))
-        return;
-    sim_did(s, DEED_REFUSE, p->name, "is kept from topics or tables (%u) for %" PRId64 " ms", way, ms);
-    proc_cut(p, way, ms);
-    if (way == CUT_READS)
-        eroder.blind[eroder.blind_count++] = (struct blind){p, p->lives};
+    keep_from(p, way, spread_ms(2000, 240000));
 }
 
 /* --- what is deleted ------------------------------------------------------------------------------------------------------------------------------------------ */
@@ -198,6 +222,9 @@ static void erode_work(void)
     sim_did(s, DEED_ERODE, "broker", "has no work of partition %d before %" PRId64 " any more", partition, before);
     check_work_gone(s->check, partition, before);
     bus_memory_delete(s->bus, SIM_PREFIX "work." SIM_QUEUE, partition, before);
+    static const unsigned ways[] = {CUT_ASKS, CUT_ASKS, CUT_LOG | CUT_ASKS, CUT_TOPICS}; /* of those who are to find out */
+    for (int i = 0; i < s->plan.coordinators && real() < .5; i++)
+        keep_from(&s->coordinators[i], ways[below(ARRAY_LEN(ways))], spread_ms(30000, 240000));
 }
 
 /* --- what is said ------------------------------------------------------------------------------------------------------------------------------------------------ */
@@ -217,7 +244,8 @@ static void say_later(void)
 static void encode_and_say(const struct ledger *l, struct log_msg *m)
 {
     struct buf text = BUF_INIT(4096);
-    m->text = m->by = m->job = m->run = "";
+    m->text = m->by = m->job = "";
+    m->run = m->run ? m->run : "";
     m->shard = m->shard ? m->shard : "";
     m->manifest.incarnation = m->manifest.load = "";
     int rc = logmsg_encode(m, &text);
@@ -242,7 +270,10 @@ static void say_beyond(void)
 /* Cuts and outcomes of nobody, cuts of what is cut already, and settings of what is over. */
 static void say_late(void)
 {
-    struct ledger *l = any_run(real() < .5 ? has_ended : goes_on);
+    struct ledger *l = any_run(is_alone_and_written);
+    if (l != NULL) /* which nobody says before its increments have their outcomes */
+        encode_and_say(l, &(struct log_msg){.type = LOGM_ADOPTED, .run = "nobody"});
+    l = any_run(real() < .5 ? has_ended : goes_on);
     const char *loads[1];
     if (l == NULL)
         return;
