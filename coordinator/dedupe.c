@@ -281,13 +281,11 @@ static void make_batches(struct dedupe *d)
         qsort(d->parts, d->part_count, sizeof(*d->parts), by_place);
     d->batches = xcalloc(d->part_count + 1, sizeof(*d->batches));
     for (size_t i = 0; i < d->part_count; i++) {
-        struct dedupe_batch *b = d->batch_count > 0 ? &d->batches[d->batch_count - 1] : NULL;
-        if (b == NULL || !joins(d, b, rows, &d->parts[i])) {
-            b = &d->batches[d->batch_count++];
-            *b = (struct dedupe_batch){.first = i};
+        if (d->batch_count == 0 || !joins(d, &d->batches[d->batch_count - 1], rows, &d->parts[i])) {
+            d->batches[d->batch_count++] = (struct dedupe_batch){.first = i};
             rows = 0;
         }
-        b->count++;
+        d->batches[d->batch_count - 1].count++;
         rows += d->parts[i].rows;
     }
 }

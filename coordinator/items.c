@@ -226,6 +226,7 @@ static int check_key(struct items *it, struct error *err)
 /* Where the key is too long, what is kept of it ends with a whole character. */
 static size_t cut_key(const struct buf *key)
 {
+    assert(key->data != NULL || key->len == 0);
     size_t n = size_min(key->len, LIMIT_KEY);
     while (n > 0 && n < key->len && ((unsigned char)key->data[n] & 0xc0) == 0x80)
         n--;

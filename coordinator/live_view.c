@@ -24,6 +24,7 @@ static int64_t in_flight(const struct live *l)
     }
     if (l->presence == NULL || !presence_ready(l->presence))
         return -1;
+    assert(l->record != NULL && l->record->queue != NULL); /* a run is tracked once its record is there */
     for (size_t i = 0; i < presence_count(l->presence); i++) {
         struct presence_worker w;
         presence_at(l->presence, i, &w);
@@ -102,6 +103,7 @@ static void view(void *arg, struct progress_view *v)
     v->failed = f->failed;
     v->total = f->items >= 0 ? f->items : l->expected;
     v->in_flight = in_flight(l);
+    assert(l->record != NULL);
     v->cap = run_cap(f->parallel, l->record->parallel);
     if (l->setup.world.bq != NULL)
         snprintf(v->waits_for, sizeof(v->waits_for), "%s", bq_waits_for(l->setup.world.bq));

@@ -104,6 +104,7 @@ static const char *from_environment(const char *name)
 
 static int run_command(const struct command *c, int argc, char **argv)
 {
+    assert(c != NULL);
     struct settings settings = {0};
     struct config config = {.rows = settings_rows, .count = settings_count, .settings = &settings, .who = c->who, .env = from_environment};
     struct command_env env = {.settings = &settings, .config = &config, .env = from_environment};

@@ -240,6 +240,7 @@ static void turn(void *arg)
 static char *put(char **at, const void *data, size_t len)
 {
     char *to = *at;
+    assert(data != NULL || len == 0);
     if (len > 0)
         memcpy(to, data, len);
     to[len] = '\0';

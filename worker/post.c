@@ -200,6 +200,7 @@ static void space(void *arg)
 
 struct post *post_send(struct posts *p, const struct bus_out *out, bool once, post_cb *cb, void *arg)
 {
+    assert((out->key != NULL || out->key_len == 0) && (out->value != NULL || out->value_len == 0));
     size_t topic_len = strlen(out->topic), n = topic_len + 1 + out->key_len + out->value_len;
     struct post *post = xmalloc(sizeof(*post) + n);
     memset(post, 0, sizeof(*post));

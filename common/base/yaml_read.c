@@ -104,8 +104,10 @@ static int present(struct yaml *map, const char *key, enum yaml_type type, struc
     struct yaml *n = yaml_get(map, key);
     if (yaml_is_null(n))
         return 0;
-    if (n->type != type)
-        return yaml_error(n, err, "%s: %s belongs here, not %s", key, wanted[type], type_name(n));
+    if (n->type != type) {
+        (void)yaml_error(n, err, "%s: %s belongs here, not %s", key, wanted[type], type_name(n));
+        return -1;
+    }
     *out = n;
     return 1;
 }
@@ -281,7 +283,9 @@ static doc *scalar_doc(const struct yaml *n)
 
 struct json_t *yaml_to_doc(const struct yaml *n)
 {
-    if (n == NULL || n->type == YAML_SCALAR)
+    if (n == NULL)
+        return doc_null();
+    if (n->type == YAML_SCALAR)
         return scalar_doc(n);
     doc *d = n->type == YAML_LIST ? doc_array() : doc_object();
     for (size_t i = 0; i < n->count; i++) {

@@ -138,7 +138,7 @@ static int unquote(const char *text, char *out, size_t size)
 
 int bq_ref_parse(const char *text, const char *default_project, struct bq_ref *ref, struct error *err)
 {
-    char plain[640], project[64] = "", dataset[256], table[256];
+    char plain[640] = "", project[64] = "", dataset[256], table[256];
     if (unquote(text, plain, sizeof(plain)) == 0) {
         const char *dot = strrchr(plain, '.'), *before = NULL; /* before: what ends the project */
         for (const char *p = plain; dot && p < dot; p++)

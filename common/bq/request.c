@@ -109,6 +109,7 @@ static const struct failure_row *read_error(const struct http_response *r, const
     if (*message == '\0' && doc_len(list) > 0)
         message = doc_str(doc_at(list, 0), "message", "");
     char plain[256] = "";
+    assert(r->body != NULL);
     if (*message == '\0' && r->body->len > 0) { /* a proxy's page */
         snprintf(plain, sizeof(plain), "status %d: %.200s", r->status, r->body->data);
         message = plain;

@@ -28,10 +28,11 @@ int library_open(struct library *l, const char *path, struct error *err)
     void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL)
         return error_set(err, ERR_FATAL, 0, "the plugin cannot be loaded: %.800s (a relative path counts from the folder of the spec or the handlers file)", dlerror());
-    const struct bqfleet_handler *(*entry)(void);
-    void *symbol = dlsym(handle, "bqfleet_plugin");
-    if (symbol == NULL)
+    union {
+        void *found;
+        const struct bqfleet_handler *(*entry)(void); /* ISO C has no cast from an object's pointer to a function's */
+    } symbol = {.found = dlsym(handle, "bqfleet_plugin")};
+    if (symbol.found == NULL)
         return error_set(err, ERR_FATAL, 0, "plugin %s exports no function bqfleet_plugin(); define it with BQFLEET_PLUGIN() of bqfleet/handler.h", path);
-    memcpy(&entry, &symbol, sizeof(entry)); /* ISO C has no cast from an object's pointer to a function's */
-    return check(l, entry(), err);
+    return check(l, symbol.entry(), err);
 }

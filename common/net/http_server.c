@@ -86,11 +86,15 @@ static void on_request(struct evhttp_request *request, void *arg)
 
 static int bound_port(struct evhttp_bound_socket *bound)
 {
-    struct sockaddr_storage at;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } at = {.v6 = {0}};
     socklen_t len = sizeof(at);
-    if (getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&at, &len) != 0)
+    if (getsockname(evhttp_bound_socket_get_fd(bound), &at.any, &len) != 0)
         return -1;
-    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port : ((struct sockaddr_in *)&at)->sin_port);
+    return ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
 }
 
 struct http_server *http_server_new(struct loop *loop, const char *address, int port, size_t max_body, http_server_cb *cb, void *arg,
