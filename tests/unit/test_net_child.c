@@ -260,8 +260,15 @@ static void a_reader_that_leaves_in_mid_write_is_noticed(void **state)
     struct run *r = *state;
     enum { LEN = 5 * 1024 * 1024 };
     char *big = xcalloc(1, LEN);
-    start(r, "head -c 10 >/dev/null; exec 0<&-; sleep 60");
-    assert_int_equal(child_write(r->child, big, LEN), 0);
+    char wait[] = "/tmp/test_net_child.XXXXXX", script[160];
+    int fd = mkstemp(wait);
+    assert_true(fd >= 0);
+    close(fd);
+    snprintf(script, sizeof(script), "while [ -e %s ]; do sleep 0.01; done; head -c 10 >/dev/null; exec 0<&-; sleep 60", wait);
+    start(r, script);
+    int written = child_write(r->child, big, LEN); /* it has not left yet, however slow we are */
+    unlink(wait);
+    assert_int_equal(written, 0);
     assert_true(loop_until(r->loop, was_drained, r, WAIT));
     assert_int_equal(child_write(r->child, "x", 1), -1);
     free(big);
