@@ -128,7 +128,7 @@ static int end_record(struct items *it, struct error *err)
     if (!c->has_header)
         return end_header(it, err);
     if (fields < c->count)
-        return items_error(it, err, "%zu fields, and the header has %zu columns", fields, c->count);
+        return items_error(it, err, "%zu field%s, and the header has %zu column%s", fields, fields == 1 ? "" : "s", c->count, c->count == 1 ? "" : "s");
     if (!it->over && buf_puts(&it->payload, "}") != 0)
         it->over = true;
     if (it->key.len == 0 || strlen(it->key.data) != it->key.len)

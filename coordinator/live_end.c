@@ -51,13 +51,32 @@ static bool failed_first(struct live *l)
     return l->failed_code != 0 && track_fold(l->track)->end == END_CANCEL;
 }
 
+static bool has_written(const struct fold *f)
+{
+    for (size_t i = 0; i < f->cut_count; i++)
+        if (f->cuts[i].state == CUT_DONE)
+            return true;
+    return false;
+}
+
+static const char *what_stands(const struct fold *f)
+{
+    return has_written(f) ? "increments before it are written, nothing else" : "nothing was written";
+}
+
+static void fail_first(struct live *l)
+{
+    struct error told = l->failed_error;
+    if (l->record->has_target)
+        error_prefix(&told, "run %s is cancelled, %s", l->record->run, what_stands(track_fold(l->track)));
+    live_fail(l, l->failed_code, &told);
+}
+
 /* On stderr, for every end but a written one: what stands, and what can be done. */
 static void say_why(const struct live *l, const struct fold *f, int code)
 {
-    int64_t written = 0;
-    for (size_t i = 0; i < f->cut_count; i++)
-        written += f->cuts[i].state == CUT_DONE;
-    const char *stands = written > 0 ? "increments before it are written, nothing else" : "nothing was written";
+    bool written = has_written(f);
+    const char *stands = what_stands(f);
     if (code == EXIT_HELD && l->embedded) {
         fprintf(stderr, "bqfleet: held: more items failed than finish.tolerate allows; %s. Raise it, or mend them (--failed FILE lists them)\n", stands);
     } else if (code == EXIT_HELD) {
@@ -71,7 +90,7 @@ static void say_why(const struct live *l, const struct fold *f, int code)
                             "  to run them again: %s\n  to write it without them: %s --accept-failed\n  to drop it: %s\n", redrive, finish, cancel);
     } else {
         const char *why = f->end_text ? f->end_text : "";
-        bool said = f->end == END_ADOPTED || (written == 0 && strstr(why, stands) != NULL);
+        bool said = f->end == END_ADOPTED || (!written && strstr(why, stands) != NULL);
         fprintf(stderr, "bqfleet: run %s: %s%s%s%s%s\n", l->record->run, run_end_name(f->end), why[0] ? ": " : "", why, said ? "" : "; ", said ? "" : stands);
     }
 }
@@ -80,7 +99,7 @@ static void print_and_end(struct live *l)
 {
     const struct fold *f = track_fold(l->track);
     if (failed_first(l)) {
-        live_fail(l, l->failed_code, &l->failed_error);
+        fail_first(l);
         return;
     }
     progress_free(l->progress);

@@ -46,7 +46,7 @@ static void interrupted(struct live *l)
         submit_state(l->submit, &s);
     if (!s.sealed && l->submit != NULL) {
         struct error err;
-        error_set(&err, ERR_FATAL, 0, "interrupted while publishing: run %s is cancelled, nothing was written", l->record->run);
+        error_set(&err, ERR_FATAL, 0, "interrupted while publishing");
         submit_abort(l->submit, 128 + l->signal, &err);
         return;
     }

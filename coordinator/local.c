@@ -159,8 +159,7 @@ static void interrupted(struct live *l)
         return;
     }
     struct error err;
-    error_set(&err, ERR_FATAL, 0, "interrupted: run %s is cancelled, nothing was written%s", l->record->run,
-              l->record->every_ms > 0 ? " beyond the increments before" : "");
+    error_set(&err, ERR_FATAL, 0, "interrupted");
     submit_abort(l->submit, 128 + l->signal, &err);
 }
 

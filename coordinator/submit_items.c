@@ -167,12 +167,11 @@ static bool take(struct submit *s)
         return false;
     }
     if (rc < 0) {
-        error_prefix(&err, "the run is cancelled, nothing was written");
         submit_cancel(s, err.kind == ERR_USAGE ? EXIT_USAGE : EXIT_UNFINISHED, &err);
         return false;
     }
     if (s->next_item == LIMIT_ITEMS) {
-        error_set(&err, ERR_USAGE, 0, "the run is cancelled, nothing was written: more than %" PRId64 " items", LIMIT_ITEMS);
+        error_set(&err, ERR_USAGE, 0, "more than %" PRId64 " items", LIMIT_ITEMS);
         submit_cancel(s, EXIT_USAGE, &err);
         return false;
     }

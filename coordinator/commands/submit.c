@@ -89,7 +89,7 @@ static void failed(void *arg, const struct error *err, int code)
 static void interrupted(struct live *l)
 {
     struct error err;
-    error_set(&err, ERR_FATAL, 0, "interrupted while publishing: run %s is cancelled, nothing was written", l->record->run);
+    error_set(&err, ERR_FATAL, 0, "interrupted while publishing");
     submit_abort(l->submit, 128 + l->signal, &err);
 }
 

@@ -1,11 +1,13 @@
 """Bad input: what is said, the exit code, and that nothing was written."""
 import json
+import os
 import socket
 import time
 
 import pytest
 
 from support.bigquery import columns
+from support.fleet import control
 from support.processes import wait_for
 
 COLUMNS = columns("k STRING REQUIRED", "n INT64", "note STRING")
@@ -157,7 +159,7 @@ ITEMS = {
     "no object": ({"file": "items.x", "key": "k"}, '{"k":"a"}\n[1]\n', "items.x:2: not a JSON object"),
     "no key": ({"file": "items.x", "key": "k"}, '{"k":"a"}\n{"q":1}\n', 'items.x:2: the field "k" (items.key) is missing'),
     "repeated key": ({"file": "items.x", "key": "k"}, '{"k":"a"}\n{"k":"b"}\n{"k":"a"}\n', 'items.x:3: the key "a" is used twice, first in line 1'),
-    "short record": ({"csv": "items.x", "key": "k"}, "k,n\na,1\nb\n", "items.x:3: 1 fields, and the header has 2 columns"),
+    "short record": ({"csv": "items.x", "key": "k"}, "k,n\na,1\nb\n", "items.x:3: 1 field, and the header has 2 columns"),
     "no key column": ({"csv": "items.x", "key": "playr"}, "player,n\na,1\n", 'did you mean "player"?'),
     "no file": ({"file": "nowhere.ndjson", "key": "k"}, "", "nowhere.ndjson: cannot be read: No such file"),
     "repeated value": ({"list": ["a", "a"]}, "", 'the key "a" is used twice'),
@@ -182,6 +184,22 @@ def test_items_may_come_from_stdin(batch):
     done = batch.change(items={"file": "-", "key": "k"}).plan(stdin='{"k":"a"}\n{"k":"b","x":1}\n')
     assert done.code == 0 and "items      2; no key is repeated" in done.out, done
     refused(batch.plan(stdin='{"k":"a"}\nnonsense\n'), 2, "stdin:2: not a line of JSON")
+
+
+def test_a_bad_item_after_increments_does_not_say_that_nothing_was_written(make_scene, bqmodel):
+    scene = make_scene(bqmodel())
+    batch, pipe = Batch(scene), scene.folder / "pipe"
+    os.mkfifo(pipe)
+    batch.change(items={"file": "pipe", "key": "k"}, finish={"every": "1s"})
+    run = scene.start_bqfleet("run", "--linger", "50ms", "--progress", "none", batch.spec())
+    with open(pipe, "w") as items:
+        items.write('{"k":"a"}\n{"k":"bb"}\n')
+        items.flush()
+        wait_for(lambda: len(control(scene.bq, f"rows?table={batch.table}")) == 3, 60, "an increment")
+        items.write("nonsense\n")
+    done = run.wait(60)
+    refused(done, 2, "increments before it are written, nothing else: ")
+    assert "pipe:3: not a line of JSON" in done.err, done
 
 
 def test_plan_shows_what_a_run_would_do_and_writes_nothing(batch):

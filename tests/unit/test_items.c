@@ -126,7 +126,7 @@ static void csv_that_is_damaged_is_told_with_its_line(void **state)
         {"idd,x\n1,2\n", ":1: the header has no column \"id\" (items.key); did you mean \"idd\"?"},
         {"id,id\n", ":1: the header names column \"id\" twice"},
         {"id,,x\n", ":1: the header's column 2 has no name"},
-        {"id,x\n1\n", ":2: 1 fields, and the header has 2 columns"},
+        {"id,x\n1\n", ":2: 1 field, and the header has 2 columns"},
         {"id,x\n1,2\n1,2,3\n", ":3: more fields than the 2 columns"},
         {"id,x\n1,\"a\nb\"\n2,\"c\n\n", ":4: a quote is opened in this line and never closed"},
         {"id,x\n1,\"a\"b\n", ":2: text after a closing quote"},
