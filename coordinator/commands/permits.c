@@ -249,6 +249,8 @@ int command_permits(struct command_env *env, char *const *args, int count)
         error_set(&err, ERR_USAGE, 0, "permits: \"%s\" is none of init, list, watch and free", args[0]);
     else if ((verb == 3) != (count == 3))
         error_set(&err, ERR_USAGE, 0, "permits %s: %s", args[0], verb == 3 ? "which slot? bqfleet permits free TABLE SLOT" : "takes one table and nothing else");
+    else if (verb == 3 && (args[2][0] == '\0' || args[2][strspn(args[2], "0123456789")] != '\0'))
+        error_set(&err, ERR_USAGE, 0, "permits free: \"%s\" is no slot; `bqfleet permits list %s` shows their numbers", args[2], args[1]);
     struct bq_ref named;
     struct spec its_own = {.project = NULL}; /* a table that says its project needs no other */
     if (err.kind == ERR_NONE && bq_ref_parse(args[1], NULL, &named, NULL) == 0)
