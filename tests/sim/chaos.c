@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "tests/sim/hand.h"
+#include "tests/sim/service_odd.h"
 #include "tests/sim/toil.h"
 
 /* What goes wrong, and when: of every kind at its rate, until the calm. */
@@ -106,14 +107,14 @@ static void strike(struct sim *s, void (*fn)(struct proc *))
         fn(p);
 }
 
-void chaos_ambush(struct proc *p)
+void chaos_ambush(struct proc *p, int64_t within_us)
 {
     struct sim *s = p->sim;
     if (p->paused || p->again_us != 0)
         return;
     p->doom = 0;
     p->doom_fn = sim_chance(s, .5) ? kill_now : pause_now;
-    timer_set(p->doom_timer, sim_below(s, 4 * US_PER_S));
+    timer_set(p->doom_timer, sim_below(s, within_us));
 }
 
 /* It outlives its sender, and perhaps the lease under which it began. */
@@ -123,7 +124,7 @@ void chaos_wrote(struct proc *p, const char *kind)
     if (s->calm || p->paused || p->again_us != 0 || s->plan.ambush == 0 || !sim_chance(s, s->plan.ambush))
         return;
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = kind, .kind = BQMODEL_JOB_SLOW, .ms = 5000 + sim_below(s, 40000)});
-    chaos_ambush(p);
+    chaos_ambush(p, 4 * US_PER_S);
 }
 
 static void revive(struct sim *s)
@@ -261,6 +262,7 @@ void chaos_calm(struct sim *s)
     timer_stop(step_timer);
     trace("world", "** calm");
     stranger_calm();
+    service_odd_calm();
     tamper_calm();
     leaver_calm();
     meddler_calm();

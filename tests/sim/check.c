@@ -3,6 +3,7 @@
 #include "common/fleet/catalog.h"
 #include "common/fleet/envelope.h"
 #include "tests/sim/toil.h"
+#include "tests/sim/service_odd.h"
 #include "worker/ackmap.h"
 #include "worker/marks.h"
 
@@ -277,6 +278,8 @@ static void on_committed(void *arg, const char *topic, const struct bus_commit *
         for (int64_t at = commit->offset; at < w->count; at++)
             if (ackmap_is_done(map, at))
                 must_be_done(c, commit->partition, at, "the metadata of a commit");
+        int64_t alone = marks.alone >= commit->offset && marks.alone < w->count ? marks.alone : -1;
+        poison_named(arg, commit->partition, alone < 0 ? -1 : w->v[alone].run, alone < 0 ? -1 : w->v[alone].item);
         ackmap_free(map);
     }
 }
@@ -361,6 +364,7 @@ static void on_requested(void *arg, const struct http_request *r)
     id += sizeof(name) - 1;
     const char *end = memchr(id, '"', r->body->len - (size_t)(id - body));
     take_job(c, id, (size_t)(end - id), body, r->body->len);
+    service_odd_requested(c->sim, id, (size_t)(end - id), body, r->body->len);
     static const char *const writes[] = {"bqfleet_cut_", "bqfleet_direct_"};
     for (size_t i = 0; i < ARRAY_LEN(writes); i++)
         if (strncmp(id, writes[i], strlen(writes[i])) == 0)

@@ -1,4 +1,5 @@
 #include "tests/sim/check_rows.h"
+#include "tests/sim/service_odd.h"
 
 #include "tests/sim/toil.h"
 
@@ -191,6 +192,8 @@ static bool is_orphan(struct sim *s, const struct ledger *l)
 static void check_loud(struct sim *s, const struct ledger *l)
 {
     bool stopped = l->record->finish.stop_after > 0 && l->failed >= l->record->finish.stop_after && strncmp(l->why, "stop_after:", 11) == 0;
+    if (service_odd_explains(l))
+        return;
     if (l->withdrawn || l->contradicted || l->closed || (l->robbed && l->ended_by == LOGM_LOST) || is_bereft(s, l) || is_orphan(s, l) || meddler_excuses(s, l))
         return;
     /* The last one of a job's tries may have failed for the other thing that was drawn. */

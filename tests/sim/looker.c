@@ -120,7 +120,7 @@ static void look_at_run(struct ledger *l)
     }
     for (int i = 0; i < s->plan.coordinators + s->submitter_count; i++) {
         const struct proc *p = i < s->plan.coordinators ? &s->coordinators[i] : &s->submitters[i - s->plan.coordinators];
-        if (!proc_lives(p) || p->paused || (t = track_of(p->coordinator, l->record->run)) == NULL || l->withdrawn)
+        if (!proc_lives(p) || p->paused || p->coordinator == NULL || (t = track_of(p->coordinator, l->record->run)) == NULL || l->withdrawn)
             continue;
         must_be_so(t, l, p->name);
         must_say(t, p->name);

@@ -2,6 +2,7 @@
 
 #include "coordinator/catalog_watch.h"
 #include "tests/sim/toil.h"
+#include "tests/sim/service_odd.h"
 #include "tests/sim/ways.h"
 
 /* Processes, as their mains make them; each dies at any moment and comes again as another one. */
@@ -85,7 +86,7 @@ void proc_worker(struct sim *s, int slot)
     p->defs.v[0].argv = xcalloc(2, sizeof(char *));
     p->defs.v[0].argv[0] = xstrdup("hand");
     struct worker_options o = {.world = &p->world, .name = p->name, .queue = SIM_QUEUE, .handlers = &p->defs, .parallel = s->plan.parallel, .buffer = s->plan.buffer,
-                               .load_size = s->plan.load_size, .linger_ms = s->plan.linger_ms, .streams = s->plan.streams, .compress = s->plan.compress,
+                               .load_size = s->plan.load_size, .linger_ms = s->plan.linger_ms, .streams = s->plan.streams, .paced = s->toil.paced, .compress = s->plan.compress,
                                .failed = on_failed, .arg = p};
     p->worker = worker_start(&o, &err);
     p->failed |= p->worker == NULL && s->toil.refused > 0;
@@ -236,6 +237,7 @@ struct proc *proc_submit(struct sim *s, const struct batch_plan *b, const char *
     snprintf(fresh, sizeof(fresh), "run-%" PRIu64, ++s->runs_named);
     p->replace = replace;
     p->record = ways_record(b, run ? run : fresh);
+    service_odd_record(p->record);
     sim_did(s, DEED_SUBMIT, p->name, "submits %s as run %s%s", b->name, p->record->run, replace ? ", replacing" : "");
     proc_submit_from(p, (struct submit_source){.next = next_item, .arg = p});
     return p;
@@ -289,7 +291,7 @@ void proc_kill(struct proc *p)
     p->record = NULL;
     p->redriving = NULL;
     p->paused = false;
-    p->again_us = 0;
+    p->again_us = p->left_us = 0;
 }
 
 void proc_pause(struct proc *p, int64_t ms)
@@ -330,7 +332,7 @@ void proc_tick(struct proc *p)
         return;
     }
     bool through = p->leaves || p->over;
-    if (p->kind == PROC_SUBMITTER && through && !p->paused && outbox_waiting(p->outbox) == 0) {
+    if (p->kind == PROC_SUBMITTER && through && !p->paused && outbox_waiting(p->outbox) == 0 && service_odd_gave_back(p)) {
         trace(p->name, "leaves");
         proc_kill(p);
     }

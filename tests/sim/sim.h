@@ -43,6 +43,7 @@ struct batch_plan {
     int64_t big;                   /* bytes of a large row; 0: there are none */
     int64_t deadly, payload;       /* items that take their worker down, at most; bytes of an item's payload */
     bool hopeless, too_long;       /* nearly all items fail, with many words; one has a row that is longer than any may be */
+    bool heavy;                    /* all rows are large */
 };
 
 struct plan {
@@ -122,6 +123,7 @@ struct proc {
     char key[32];
     struct redriving *redriving; /* it redrives a run */
     bool sealed, leaves, over, replace;
+    int64_t left_us;             /* since when it only gives back its permits */
 };
 void proc_worker(struct sim *, int slot);
 void proc_coordinator(struct sim *, int slot);
@@ -174,9 +176,9 @@ void odd_draw(struct oddities *, const struct plan *);
 /* --- the world (world.c) --------------------------------------------------------------------------------------------------------------------------------- */
 
 /* What workers go through (toil.h): of each a second. */
-enum { TOIL_OFFSETS, TOIL_FENCE, TOIL_DENY, TOIL_BLIND, TOIL_STRAIN, TOIL_GAP, TOIL_NO_TABLES, TOIL_NO_DROPS, TOIL_UNFIT, TOIL_MISCOUNT, TOIL_STAGING, TOILS };
+enum { TOIL_OFFSETS, TOIL_FENCE, TOIL_DENY, TOIL_BLIND, TOIL_STRAIN, TOIL_GAP, TOIL_NO_TABLES, TOIL_NO_DROPS, TOIL_UNFIT, TOIL_MISCOUNT, TOIL_STAGING, TOIL_LOADS, TOILS };
 struct toil {
-    bool any, late_topic, deadly;
+    bool any, late_topic, deadly, paced /* workers keep to BigQuery's limits */, outage /* no table is made for very long */;
     double leaves, refused /* part of those that begin */, rates[TOILS];
 };
 
@@ -221,7 +223,7 @@ void chaos_calm(struct sim *);
 /* It has sent a statement that writes into a target; kind: how its job's id begins. */
 void chaos_wrote(struct proc *, const char *kind);
 /* It is killed or stopped in a moment. */
-void chaos_ambush(struct proc *);
+void chaos_ambush(struct proc *, int64_t within_us);
 void chaos_stop(struct sim *);
 
 /* What is done to targets while runs write (tamper.c), until the calm. */

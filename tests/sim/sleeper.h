@@ -37,11 +37,12 @@ void sleeper_calm(struct sleeper *);
 void sleeper_skew(struct sleeper *, int64_t us);
 /* Its network, in each direction. What it asks of BigQuery ends in an error then, executed or not; what it publishes waits; a group whose session passes
  * without a word of it goes on without it, and it learns that when it is back. CUT_LOG: runs' logs alone come late, whatever else it asks is answered. CUT_UNKNOWN,
- * CUT_DENIED: BigQuery does not take its credentials (401, 403), with CUT_WRITES only those of jobs that write into targets, and of their permits. CUT_RUNS: the
+ * CUT_DENIED: BigQuery does not take its credentials (401, 403), with CUT_WRITES only those of jobs that write into targets, and of their permits, with
+ * CUT_PERMITS only those, with CUT_TABLES only to make tables. CUT_RUNS: the
  * topic of runs comes late, as CUT_LOG. CUT_ASKS: questions to the bus are answered by an error, after up to a minute. CUT_TOPICS: the bus does not let it write into
  * runs' logs and the topic of runs; CUT_READS: nor read logs, which whoever followed them learns once and for all. */
 enum { CUT_BUS_OUT = 1, CUT_BUS_IN = 2, CUT_HTTP_OUT = 4, CUT_HTTP_IN = 8, CUT_LOG = 16, CUT_UNKNOWN = 32, CUT_DENIED = 64, CUT_WRITES = 128, CUT_RUNS = 256, CUT_ASKS = 512,
-       CUT_TOPICS = 1024, CUT_READS = 2048, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
+       CUT_TOPICS = 1024, CUT_READS = 2048, CUT_PERMITS = 4096, CUT_TABLES = 8192, CUT_BUS = CUT_BUS_OUT | CUT_BUS_IN, CUT_HTTP = CUT_HTTP_OUT | CUT_HTTP_IN };
 void sleeper_cut(struct sleeper *, unsigned directions);
 /* Its groups throw it out, as over a poll that came too late; it joins again some seconds later. */
 void sleeper_expel(struct sleeper *);

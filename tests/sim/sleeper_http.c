@@ -103,16 +103,23 @@ static void on_outer_answer(void *arg, struct http_response *r)
         on_answer(c, r);
 }
 
-/* Its credentials are not good, or not good for that. */
-static bool is_refused(const struct http_call *c)
+static bool has_any(const struct http_call *c, const char *const *of, size_t count)
 {
-    static const char *const writes[] = {"bqfleet_cut", "bqfleet_direct", "bqfleet_permit"};
-    if ((c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) == 0 || (c->s->cut & CUT_WRITES) == 0)
-        return (c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) != 0;
-    for (size_t i = 0; i < ARRAY_LEN(writes); i++)
-        if (strstr(c->request.url, writes[i]) != NULL || (c->slice.len > 0 && memmem(c->slice.data, c->slice.len, writes[i], strlen(writes[i])) != NULL))
+    for (size_t i = 0; i < count; i++)
+        if (strstr(c->request.url, of[i]) != NULL || (c->slice.len > 0 && memmem(c->slice.data, c->slice.len, of[i], strlen(of[i])) != NULL))
             return true;
     return false;
+}
+
+/* Its credentials are not good, or not good for that. Statements name the table of permits, too. */
+static bool is_refused(const struct http_call *c)
+{
+    static const char *const writes[] = {"bqfleet_cut", "bqfleet_direct", "bqfleet_permit"}, *const permits[] = {"bqfleet_permit_", "/bqfleet_permits_", "\"bqfleet_permits_"};
+    if ((c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) == 0 || (c->s->cut & (CUT_WRITES | CUT_PERMITS | CUT_TABLES)) == 0)
+        return (c->s->cut & (CUT_UNKNOWN | CUT_DENIED)) != 0;
+    if ((c->s->cut & CUT_TABLES) != 0)
+        return strcmp(c->request.method, "POST") == 0 && strstr(c->request.url, "/tables?") != NULL;
+    return (c->s->cut & CUT_WRITES) != 0 ? has_any(c, writes, ARRAY_LEN(writes)) : has_any(c, permits, ARRAY_LEN(permits));
 }
 
 static void on_refusal(void *arg)

@@ -1,6 +1,7 @@
 #include "tests/sim/check.h"
 
 #include "tests/sim/hand.h"
+#include "tests/sim/service_odd.h"
 #include "tests/sim/toil.h"
 #include "tests/sim/ways.h"
 
@@ -80,6 +81,7 @@ static void open_world(struct sim *s, uint64_t seed, struct report *report)
     check_open(s);
     hand_open(s);
     stranger_open(s);
+    service_odd_open(s);
     tamper_open(s);
     erosion_open(s);
     looker_open(s);
@@ -134,6 +136,7 @@ static void close_world(struct sim *s)
 {
     chaos_stop(s);
     stranger_close(s);
+    service_odd_close();
     leaver_close();
     meddler_close();
     erosion_close();
@@ -163,7 +166,7 @@ static int64_t bound_ms(const struct sim *s)
     int64_t ms = 3600000 + s->slowed_ms;
     for (int i = 0; i < s->plan.batch_count; i++) {
         const struct batch_plan *b = &s->plan.batches[i];
-        ms += s->plan.limits || b->items > 200 ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day, and workers keep to that */
+        ms += s->plan.limits || s->toil.paced || b->items > 200 ? b->items * 60000 : 0; /* a load a minute is what BigQuery takes in a day, and workers keep to that */
         ms += b->deadly * 1800000; /* each death is waited for, and each suspect runs alone */
         ms += b->items * b->work_ms + (int64_t)((double)b->items * b->trouble * (double)(b->timeout_ms * b->attempts)) + b->every_ms * 10;
     }
