@@ -244,7 +244,7 @@ static bool may_cut(const struct direct *d)
 {
     const struct fold *f = d->fold;
     int shard = own_shard(d);
-    return (f->phase == RUN_WORKING || f->phase == RUN_PUBLISHING) && shard >= 0 && f->shards[shard].uncut > 0 && !d->run->fatal && !d->run->over;
+    return (f->phase == RUN_WORKING || f->phase == RUN_PUBLISHING) && shard >= 0 && f->shards[shard].uncut > 0 && !d->run->fatal;
 }
 
 struct named { const char *v[LIMIT_PARAM_LOADS]; size_t count; };

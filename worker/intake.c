@@ -408,8 +408,7 @@ void intake_close(struct intake *in)
 
 void intake_stop(struct intake *in)
 {
-    if (in->stopped || in->group == NULL)
-        return;
+    assert(!in->stopped && in->group != NULL);
     in->stopped = true;
     in->paused = true;
     bus_group_pause(in->group);

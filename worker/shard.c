@@ -105,9 +105,9 @@ static void stay(struct shard *s)
 
 void shard_free(struct shard *s)
 {
-    if (s != NULL && may_be_late(s))
+    if (may_be_late(s))
         stay(s);
-    else if (s != NULL)
+    else
         leave(s);
 }
 

@@ -271,7 +271,7 @@ bool staging_stuck(const struct run *run)
 {
     const struct staging *st = run->staging;
     int64_t part = run->worker->o.buffer / 4;
-    if (st == NULL || run->worker->held < part)
+    if (run->worker->held < part)
         return false;
     bool waits = st->running != NULL && (st->running->job == NULL || bq_job_parked(st->running->job));
     return held(st) >= (waits ? part : 3 * part);
@@ -341,8 +341,6 @@ static void poke(struct staging *st, bool force)
 
 void staging_idle(struct run *run)
 {
-    if (run->staging == NULL)
-        return;
     poke(run->staging, true);
     streams_poke(run);
 }
