@@ -60,7 +60,7 @@ static enum behaviour behaviour_of(const struct sim *s, const struct batch_plan 
         return lot(s, b, number, 9) % 16 == 0 ? BEHAVE_EMPTY : BEHAVE_TASK;
     if (part(lot(s, b, number, 1)) < b->trouble)
         return common[lot(s, b, number, 2) % ARRAY_LEN(common)];
-    return b->big > 0 && lot(s, b, number, 3) % 8 == 0 ? BEHAVE_BIG : BEHAVE_OK;
+    return b->big > 0 && (b->heavy || lot(s, b, number, 3) % 8 == 0) ? BEHAVE_BIG : BEHAVE_OK;
 }
 
 int64_t rows_of(const struct sim *s, const struct batch_plan *b, int64_t number, int64_t attempt)

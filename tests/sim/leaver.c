@@ -8,7 +8,7 @@
  * Workers that leave in order, as a rolling update or a smaller fleet makes them: a signal, a grace, perhaps a second signal; the permits they have are given back. Some are
  * killed before they are through. And those that could not begin, or ended by themselves, are started anew.
  */
-struct seat { int lives; bool leaves, left; int64_t kill_us, over_us, again_us; };
+struct seat { int lives; bool leaves, left, fails; int64_t kill_us, over_us, again_us; };
 static struct leaver { struct sim *sim; struct rnd rnd; struct timer *timer; struct seat seats[SIM_WORKERS]; void (*cleared)(struct sim *); bool shut; } leaver;
 
 static double real(void)
@@ -64,7 +64,7 @@ static void go(struct proc *p)
 {
     int slot = p->slot;
     proc_kill(p);
-    if (real() < .8)
+    if (leaver.seats[slot].fails || real() < .8)
         leaver_again(leaver.sim, slot);
 }
 
@@ -75,6 +75,19 @@ static void sign_off(struct proc *p)
     p->worker = NULL;
     if (p->permits == NULL || permits_set_given_back(p->permits) || now_us() >= seat_of(p)->over_us)
         go(p);
+}
+
+/* As a main that cannot go on: it frees its worker, and gives back what permits it has. One that did not begin has nothing. */
+static void fails(struct proc *p)
+{
+    if (p->worker == NULL) {
+        leaver_again(leaver.sim, p->slot);
+        return;
+    }
+    *seat_of(p) = (struct seat){.lives = p->lives, .leaves = true, .left = true, .fails = true, .over_us = now_us() + 3 * US_PER_S};
+    worker_free(p->worker);
+    p->worker = NULL;
+    p->failed = false;
 }
 
 static void look_at(struct proc *p)
@@ -89,8 +102,8 @@ static void look_at(struct proc *p)
         return;
     }
     seat->again_us = 0;
-    if (p->failed)
-        leaver_again(leaver.sim, p->slot);
+    if (p->failed && !p->paused)
+        fails(p);
     if (!seat->leaves || seat->lives != p->lives || p->paused)
         return;
     if (seat->left) {

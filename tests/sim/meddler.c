@@ -18,7 +18,7 @@ static struct meddler {
     struct timer *timer;
     struct bus_group *tool;
     int how;                 /* what the tool does */
-    bool unfit, miscounted;  /* a worker's credentials were refused; a load counted otherwise */
+    bool unfit, miscounted, walled;  /* a worker's credentials were refused; a load counted otherwise */
     int64_t gaps;
 } meddler;
 
@@ -230,11 +230,17 @@ static void fault(const struct bqmodel_fault *f, const char *what)
 
 static void no_tables(void)
 {
-    if (below(2))
-        fault(&(struct bqmodel_fault){.match = "POST /bigquery/v2/projects/local/datasets/ds/tables", .kind = BQMODEL_STATUS, .status = 503, .times = 4 + (int)below(30)},
+    static const char path[] = "POST /bigquery/v2/projects/local/datasets/ds/tables";
+    if (meddler.sim->toil.outage)
+        fault(&(struct bqmodel_fault){.match = path, .kind = BQMODEL_STATUS, .status = 503, .times = -1}, "makes no tables any more");
+    else if (below(3) == 0)
+        fault(&(struct bqmodel_fault){.match = path, .kind = BQMODEL_STATUS, .status = 403, .reason = "quotaExceeded", .message = "Quota exceeded: tables",
+                                      .times = 1 + (int)below(4)}, "has a quota of tables");
+    else if (below(2))
+        fault(&(struct bqmodel_fault){.match = path, .kind = BQMODEL_STATUS, .status = 503, .times = 4 + (int)below(30)},
               "makes no tables for a while");
     else
-        fault(&(struct bqmodel_fault){.match = "POST /bigquery/v2/projects/local/datasets/ds/tables", .kind = BQMODEL_LOSE_REPLY, .times = 1 + (int)below(3)},
+        fault(&(struct bqmodel_fault){.match = path, .kind = BQMODEL_LOSE_REPLY, .times = 1 + (int)below(3)},
               "makes tables and does not say so");
 }
 
@@ -242,6 +248,22 @@ static void no_drops(void)
 {
     fault(&(struct bqmodel_fault){.match = "DELETE /bigquery/v2/projects/local/datasets/ds/tables", .kind = BQMODEL_STATUS, .status = 403, .reason = "accessDenied",
                                   .message = "Access Denied: bigquery.tables.delete", .times = 1 + (int)below(20)}, "refuses to drop tables");
+}
+
+/* Loads fail again and again, or none is taken for a while: who waits for that asks again half an hour later at worst. */
+static void hold_loads(void)
+{
+    struct sim *s = meddler.sim;
+    int64_t now = loop_now_us(s->loop), ms = spread_ms(1000, 60000);
+    if (below(2)) {
+        fault(&(struct bqmodel_fault){.match = "bqfleet_load", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 4 + (int)below(20)},
+              "fails loads");
+        return;
+    }
+    sim_did(s, DEED_SERVICE, "service", "takes no loads for %" PRId64 " ms", ms);
+    bqmodel_wall(s->model, BQMODEL_WALL_LOADS, now, now + ms * US_PER_MS);
+    s->slowed_ms += meddler.walled ? 0 : 4 * 1800000;
+    meddler.walled = true;
 }
 
 /* All that it asks. It may then end each run that it works for: that is told in the words of the refusal. */
@@ -296,7 +318,7 @@ bool meddler_excuses(const struct sim *s, const struct ledger *l)
 
 static void (*const deeds[])(void) = {[TOIL_OFFSETS] = set_offsets, [TOIL_FENCE] = fence, [TOIL_DENY] = deny_topics, [TOIL_BLIND] = blind, [TOIL_STRAIN] = strain,
                                       [TOIL_GAP] = leave_gap, [TOIL_NO_TABLES] = no_tables, [TOIL_NO_DROPS] = no_drops, [TOIL_UNFIT] = make_unfit,
-                                      [TOIL_MISCOUNT] = miscount, [TOIL_STAGING] = write_into_staging};
+                                      [TOIL_MISCOUNT] = miscount, [TOIL_STAGING] = write_into_staging, [TOIL_LOADS] = hold_loads};
 _Static_assert(ARRAY_LEN(deeds) == TOILS, "a rate for each");
 
 static double sum_of_rates(void)

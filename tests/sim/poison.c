@@ -13,6 +13,7 @@ static struct poison {
     struct given *given; size_t given_count, given_cap;
     struct harmed *harmed; size_t harmed_count, harmed_cap;
     struct given doomed[SIM_WORKERS]; size_t doomed_count;
+    struct given named[SIM_WORKERS][SIM_PARTITIONS]; /* with their workers alone, even before a handler has them; run -1: none */
     struct timer *timer;
 } poison;
 
@@ -85,11 +86,30 @@ bool poison_strikes(struct proc *p, const struct ledger *l, int64_t item, int64_
     return true;
 }
 
+void poison_named(struct proc *p, int32_t partition, int32_t run, int64_t item)
+{
+    if (active() && p->kind == PROC_WORKER)
+        poison.named[p->slot][partition] = (struct given){p, p->lives, item < 0 ? -1 : run, item};
+}
+
+static bool is_given(const struct given *g)
+{
+    for (size_t i = 0; i < poison.given_count; i++)
+        if (poison.given[i].proc == g->proc && poison.given[i].lives == g->lives && poison.given[i].run == g->run && poison.given[i].item == g->item)
+            return true;
+    return false;
+}
+
 void poison_harm(struct proc *p)
 {
     for (size_t i = 0; i < poison.given_count && active(); i++)
         if (poison.given[i].proc == p && poison.given[i].lives == p->lives)
             harmed(poison.given[i].run, poison.given[i].item)->times++;
+    for (int i = 0; i < SIM_PARTITIONS && active() && p->kind == PROC_WORKER; i++) {
+        const struct given *g = &poison.named[p->slot][i];
+        if (g->proc == p && g->lives == p->lives && g->run >= 0 && !is_given(g))
+            harmed(g->run, g->item)->times++;
+    }
 }
 
 void poison_convicted(struct sim *s, const struct ledger *l, int64_t item)

@@ -26,15 +26,27 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
         b->items = 20 + (int64_t)(a * 30);
         b->payload = 250000 + (int64_t)(c * 400000);
     } else if (kind < .31 && b->items <= 200) { /* a row alone is longer than the buffer */
-        b->items = i64_min(b->items, 30);
-        b->big = 2000000 + (int64_t)(a * 1000000);
+        b->items = i64_min(b->items, 20);
+        b->big = 1100000 + (int64_t)(a * 500000);
         p->buffer = LIMIT_BUFFER_LEAST;
         p->parallel = i64_min(p->parallel, 6);
     } else if (kind < .33 && b->items <= 200) {
         b->too_long = true;
         b->attempts = i64_min(b->attempts, 2);
-    } else if (kind < .43) {
+    } else if (kind < .44) {
         t->rates[TOIL_GAP] = .3;
+    } else if (kind < .52 && b->items <= 600) { /* rows come faster than they are loaded */
+        b->items = 60 + (int64_t)(a * 60);
+        b->heavy = true;
+        b->big = 20000 + (int64_t)(c * 30000);
+        b->work_ms = i64_min(b->work_ms, 200);
+        p->buffer = LIMIT_BUFFER_LEAST;
+        t->rates[TOIL_LOADS] = .05;
+        t->rates[TOIL_UNFIT] = a < .3 ? .02 : 0;
+    } else if (kind < .56) {
+        t->outage = true;
+        t->rates[TOIL_NO_TABLES] = .05;
+        p->calm_ms = i64_max(p->calm_ms, 900000 + (int64_t)(a * 300000));
     }
 }
 
@@ -53,6 +65,10 @@ void toil_draw(struct toil *t, struct plan *p)
     }
     t->late_topic = chance(&rnd, .08);
     t->refused = chance(&rnd, .3) ? .1 : 0;
+    t->paced = chance(&rnd, .3);
+    for (int i = 0; i < p->batch_count; i++)
+        if (p->batches[i].via == VIA_DIRECT && p->batches[i].mode == WRITE_APPEND && chance(&rnd, .3))
+            p->batches[i].permits = 0; /* as an embedded run's */
     draw_kind(&rnd, t, p);
 }
 
@@ -61,6 +77,7 @@ void toil_text(const struct toil *t, struct buf *out)
     if (!t->any)
         return;
     buf_xprintf(out, "\n  toil: leaves %.3f /s, refused %.2f%s%s; rates", t->leaves, t->refused, t->late_topic ? ", a late topic" : "", t->deadly ? ", deadly items" : "");
+    buf_xprintf(out, "%s%s", t->paced ? ", paced" : "", t->outage ? ", an outage" : "");
     for (size_t i = 0; i < TOILS; i++)
         buf_xprintf(out, " %.3f", t->rates[i]);
 }

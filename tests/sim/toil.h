@@ -40,6 +40,8 @@ void poison_given(struct proc *, const struct ledger *, int64_t item);
 void poison_returned(struct proc *, const struct ledger *, int64_t item);
 /* It is about to be done. True: its worker dies instead. */
 bool poison_strikes(struct proc *, const struct ledger *, int64_t item, int64_t number);
+/* A commit of the worker says that the item runs alone now; -1: none of that partition does. */
+void poison_named(struct proc *, int32_t partition, int32_t run, int64_t item);
 /* The worker dies, or others must think so. */
 void poison_harm(struct proc *);
 /* An item has failed, for having killed its workers. */
