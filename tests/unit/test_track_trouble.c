@@ -144,6 +144,23 @@ static void a_log_that_cannot_be_followed_at_all_is_told_at_the_start(void **sta
     record_free(other);
 }
 
+/* As an embedded run that is repeated knows of its last time. */
+static void a_cut_goes_on_behind_the_tries_that_are_known_to_have_failed(void **state)
+{
+    struct stage *s = *state;
+    struct record *r = begin(s, "run-1");
+    stage_publish(s, r);
+    struct process p;
+    process_start(&p, s, r, TRACK_FIRST);
+    track_first_try(p.track, 2);
+    stage_load(s, r, 0, 3, 1);
+    stage_seal(s, r, 3);
+    STAGE_WAIT(s, process_done, &p);
+    assert_non_null(strstr(track_fold(p.track)->cuts[0].job, "_t2"));
+    process_kill(&p);
+    record_free(r);
+}
+
 /* --- logs that are strange --------------------------------------------------------------------------------------------------------------------------- */
 
 static void a_log_that_is_gone_is_told_and_its_follower_let_go(void **state)
@@ -285,6 +302,7 @@ int main(void)
         T(a_state_that_the_bus_refuses_is_asked_for_each_minute_and_not_each_moment),
         T(a_decision_that_the_bus_refuses_is_asked_for_each_minute),
         T(a_log_that_cannot_be_followed_at_all_is_told_at_the_start),
+        T(a_cut_goes_on_behind_the_tries_that_are_known_to_have_failed),
         T(a_log_that_is_gone_is_told_and_its_follower_let_go),
         T(a_seal_that_names_a_partition_which_is_not_there_loses_nothing),
         T(more_orphaned_increments_than_are_done_at_once_are_all_done),
