@@ -100,6 +100,37 @@ static void an_adopted_runs_table_stays(void **state)
     kit_close(&k);
 }
 
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
+
+/* A run may be held for weeks, until somebody decides. */
+static void a_table_lives_as_long_as_its_run_is_open(void **state)
+{
+    (void)state;
+    struct kit k;
+    begin(&k);
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 60));
+    kit_pass(&k, 9 * DAY_MS);
+    assert_true(has_table(&k));
+    kit_close(&k);
+}
+
+/* Each hour anew, and there are days left for it. */
+static void a_table_that_cannot_be_kept_for_longer_is_tried_again(void **state)
+{
+    (void)state;
+    struct kit k;
+    begin(&k);
+    bqmodel_fault(k.model, &(struct bqmodel_fault){.match = "PATCH ", .kind = BQMODEL_STATUS, .status = 403, .reason = "accessDenied", .times = 70});
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_done, 60));
+    int64_t struck = bqmodel_counters(k.model)->faults;
+    kit_pass(&k, 9 * DAY_MS);
+    assert_int_equal(bqmodel_counters(k.model)->faults - struck, 70);
+    assert_true(has_table(&k));
+    kit_close(&k);
+}
+
 static void a_fatal_error_is_told_once_it_is_known_that_the_run_is_not_over(void **state)
 {
     (void)state;
@@ -126,6 +157,8 @@ int main(void)
         cmocka_unit_test(a_table_whose_making_is_answered_after_the_end_is_dropped_by_its_maker),
         cmocka_unit_test(a_table_that_was_there_long_before_the_end_is_left_to_the_coordinators),
         cmocka_unit_test(an_adopted_runs_table_stays),
+        cmocka_unit_test(a_table_lives_as_long_as_its_run_is_open),
+        cmocka_unit_test(a_table_that_cannot_be_kept_for_longer_is_tried_again),
         cmocka_unit_test(a_fatal_error_is_told_once_it_is_known_that_the_run_is_not_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
