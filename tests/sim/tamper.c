@@ -4,8 +4,8 @@
 
 /*
  * What people and BigQuery do to targets while runs write: a view's description is changed, which changes its etag; requests about views fail, or are answered late;
- * a coordinator is killed or stopped just when it has asked for a view's change; a table gets one more column; and a view is dropped, or another table takes its name, of which
- * the README says that a run that is to show rows fails. In seeds with seed % 4 == 1, by dice of its own.
+ * a coordinator is killed or stopped just when it has asked for a view's change, or has its credentials refused there; a table gets one more column; and a view is
+ * dropped, or another table takes its name, of which the README says that a run that is to show rows fails. In seeds with seed % 4 == 1, by dice of its own.
  */
 static struct tamper { struct sim *sim; struct rnd rnd; struct timer *timer; double rate, ambush; bool drops, columns; } tamper;
 
@@ -105,13 +105,43 @@ static void on_time(void *arg)
     again();
 }
 
+/* Its credentials are not taken just now. A worker's would end its run, as they must. */
+static void refuse(struct proc *p)
+{
+    int64_t ms = (int64_t)(200 * pow(600, real())); /* to two minutes */
+    unsigned way = below(2) ? CUT_UNKNOWN : CUT_DENIED;
+    if (p->kind == PROC_WORKER || p->paused || p->again_us != 0)
+        return;
+    sim_did(tamper.sim, DEED_REFUSE, p->name, "has its credentials refused (%u) for %" PRId64 " ms", way, ms);
+    proc_cut(p, way, ms);
+}
+
+/* Between two things that belong together: what a step in the middle of a view's change finds, or its next process. */
+static void strike(struct proc *p, bool compacts)
+{
+    const struct batch_plan *b = any_target(true);
+    size_t what = below(8);
+    if (compacts && tamper.drops && b != NULL && below(3) == 0)
+        drop_view(b);
+    else if (what < 3)
+        chaos_ambush(p, 300 * US_PER_MS);
+    else if (what < 6)
+        chaos_ambush(p, 4 * US_PER_S);
+    else
+        refuse(p);
+}
+
 void tamper_asked(struct proc *p, const struct http_request *r)
 {
+    static const char view[] = "/tables/target_";
     struct sim *s = p->sim;
-    bool change = strcmp(r->method, "PATCH") == 0 || (strcmp(r->method, "POST") == 0 && strstr(r->url, "/tables") != NULL) || strcmp(r->method, "DELETE") == 0;
-    if (tamper.sim == NULL || s->calm || p->sleeper == NULL || !change || tamper.ambush == 0 || real() >= tamper.ambush)
+    if (tamper.sim == NULL || s->calm || p->sleeper == NULL || tamper.ambush == 0)
         return;
-    chaos_ambush(p);
+    const char *body = r->body_count > 0 ? r->body->data : NULL, *into = body ? memmem(body, r->body->len, "INSERT INTO", 11) : NULL;
+    bool compacts = into != NULL && memmem(into, size_min(r->body->len - (size_t)(into - body), 100), "_bqfleet_", 9) != NULL;
+    bool change = strstr(r->url, view) != NULL || (strcmp(r->method, "POST") == 0 && strstr(r->url, "/tables?") != NULL);
+    if ((change || compacts) && real() < tamper.ambush)
+        strike(p, compacts);
 }
 
 void tamper_open(struct sim *s)
@@ -123,12 +153,14 @@ void tamper_open(struct sim *s)
     rnd_seeded(&tamper.rnd, s->plan.seed ^ UINT64_C(0x9fb21c651e98df25));
     double rate = real(), ambush = real(), drops = real(), columns = real();
     tamper.rate = rate < .7 ? .01 + .3 * rate * rate : 0;
-    tamper.ambush = ambush < .4 ? .5 * ambush : 0;
+    tamper.ambush = ambush < .6 ? .7 * ambush : 0;
     tamper.drops = drops < .15;
     tamper.columns = columns < .5;
     tamper.timer = timer_new(s->loop, on_time, s);
     if (tamper.rate > 0)
         again();
+    if (s->plan.calm_ms > WAYS_LONG_MS) /* longer than anybody goes on asking */
+        bqmodel_fault(s->model, &(struct bqmodel_fault){.match = below(2) ? "PATCH" : "/tables/target_", .kind = BQMODEL_STATUS, .status = 503, .skip = (int)below(6), .times = 70});
 }
 
 void tamper_calm(void)

@@ -100,6 +100,8 @@ void ways_draw(struct plan *p)
         else
             b->parts = any_parts(&r);
     }
+    if (!p->quiet && way_shows(&p->batches[0]) && p->batches[0].items < 100 && chance(&r, .06))
+        p->calm_ms = WAYS_LONG_MS + 500000;
 }
 
 static const char *const parts_names[] = {"", "day", "month", "hour", "year", "range"};

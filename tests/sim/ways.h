@@ -19,7 +19,7 @@ void ways_place(const struct batch_plan *, uint64_t lot, struct row_fact *);
 bool ways_is_first(const struct sim *, const struct batch_plan *);
 /* Rows that were there before: what number `at` has in its columns. False: there is none, or its key was had by one before. */
 bool ways_old_row(const struct sim *, const struct batch_plan *, int64_t at, struct row_fact *);
-enum { WAYS_OLD_ROWS = 12 };
+enum { WAYS_OLD_ROWS = 12, WAYS_LONG_MS = 1000000 /* a seed that goes on beyond it has an outage longer than what requests wait for */ };
 
 static inline bool way_shows(const struct batch_plan *b) { return b->via == VIA_WORKER_TABLES; }
 /* Its rows are one of each key, at least within a run. */
