@@ -353,7 +353,10 @@ void meddler_open(struct sim *s)
     if (sum_of_rates() <= 0)
         return;
     meddler.timer = timer_new(s->loop, on_step, NULL);
-    again();
+    if (s->toil.late_topic)
+        timer_set(meddler.timer, 10 * US_PER_S);
+    else
+        again();
 }
 
 void meddler_calm(void)
