@@ -7,6 +7,7 @@
 
 #define START_BASE_MS 250
 #define START_CAP_MS 60000
+#define START_SLOW_MS 5000 /* then people are told */
 
 struct pool {
     struct run *run;
@@ -20,7 +21,7 @@ struct pool {
     struct timer *again;     /* then, or when a child has passed its probation */
     struct timer *idle;      /* set while a child is, or was lately, without work */
     bool used;               /* since it was set: the timer is not moved with every item */
-    char trouble[200];
+    char trouble[200], starting[200];
 };
 
 void handler_init(struct handler *h, const struct handler_ops *ops, struct run *run, int64_t window)
@@ -407,10 +408,24 @@ void pool_resume(struct pool *p)
         h->ops->resume(h);
 }
 
-const char *pool_waits_for(const struct pool *p)
+/* A program that never reads, or reads all of stdin first, would otherwise be waited for without a word until its time is over. */
+static const char *say_starting(struct pool *p, const struct handler *h)
 {
-    struct handler *h = TAILQ_FIRST(&p->room);
+    char most[32];
+    int64_t age_ms = h ? (loop_now_us(p->run->worker->w.loop) - h->born_us) / US_PER_MS : 0;
+    if (p->ever_proved || p->run->def->kind != HANDLER_EXEC || age_ms < START_SLOW_MS)
+        return "";
+    snprintf(p->starting, sizeof(p->starting), "handler %.64s, which has not answered at all yet (its start_timeout is %s)", p->run->record->handler,
+             units_show_ms(p->run->def->start_timeout_ms, most, sizeof(most)));
+    return p->starting;
+}
+
+const char *pool_waits_for(struct pool *p)
+{
+    struct handler *h = TAILQ_FIRST(&p->room), *any = h ? h : TAILQ_FIRST(&p->full);
     if (p->run->waiting_count == 0 && p->run->running == 0)
         return "";
+    if (p->trouble[0] == '\0' && say_starting(p, any)[0] != '\0')
+        return p->starting;
     return p->trouble[0] == '\0' && h != NULL && h->ops->waits_for != NULL ? h->ops->waits_for(h) : p->trouble;
 }

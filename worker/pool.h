@@ -22,7 +22,7 @@ enum pool_start { START_OK, START_UNSURE, START_FAILED };
 /* The child is gone, its items were answered: frees the handler. how: "exit status 3"; last_words: the end of its stderr. */
 void pool_ended(struct handler *, enum pool_start, const char *how, const char *last_words);
 void pool_resume(struct pool *);       /* reads pipes again */
-const char *pool_waits_for(const struct pool *);
+const char *pool_waits_for(struct pool *);
 
 /* For the kinds of handlers: fills in what they have in common. */
 void handler_init(struct handler *, const struct handler_ops *, struct run *, int64_t window);
