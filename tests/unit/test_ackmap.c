@@ -189,6 +189,57 @@ static void what_does_not_fit_is_dropped(void **state)
     ackmap_free(m);
 }
 
+/* Every second one: so many lengths that nobody packs them. */
+static void more_gaps_than_are_kept_are_dropped(void **state)
+{
+    (void)state;
+    struct ackmap *m = ackmap_new(0);
+    deliver_all(m, 0, 2 * LIMIT_ACK_RUNS);
+    for (int64_t i = 1; i < 2 * LIMIT_ACK_RUNS; i += 2)
+        ackmap_done(m, i);
+    char *text = metadata_of(m);
+    assert_string_equal(text, "");
+    free(text);
+    ackmap_free(m);
+}
+
+/* What is done and what is not meet just where the map's own pieces do. */
+static void borders_at_any_power_of_two_survive(void **state)
+{
+    (void)state;
+    for (int64_t gap = 1; gap <= 65536; gap *= 2) {
+        struct ackmap *m = ackmap_new(0), *next = ackmap_new(0);
+        struct error err = ERROR_INIT;
+        deliver_all(m, 0, gap);
+        assert_true(ackmap_deliver(m, 2 * gap)); /* those between are no messages */
+        for (int64_t i = 2 * gap + 1; i <= 3 * gap; i++)
+            assert_true(ackmap_deliver(m, i));
+        for (int64_t i = 2 * gap; i < 3 * gap; i++)
+            ackmap_done(m, i);
+        char *text = metadata_of(m);
+        assert_int_equal(ackmap_load(next, text, &taken, &err), 0);
+        for (int64_t i = 0; i <= 3 * gap; i++) {
+            assert_int_equal(ackmap_is_done(m, i), i >= gap && i < 3 * gap);
+            assert_int_equal(ackmap_is_done(next, i), i >= gap && i < 3 * gap);
+        }
+        free(text);
+        ackmap_free(m);
+        ackmap_free(next);
+    }
+}
+
+static void longer_metadata_than_is_ever_sent_is_ignored(void **state)
+{
+    (void)state;
+    char text[2 * LIMIT_COMMIT_METADATA + 2] = "1";
+    struct ackmap *m = ackmap_new(7);
+    struct error err = ERROR_INIT;
+    memset(text + 1, 'A', 2 * LIMIT_COMMIT_METADATA);
+    assert_int_equal(ackmap_load(m, text, &taken, &err), -1);
+    assert_int_equal(ackmap_next(m), 7);
+    ackmap_free(m);
+}
+
 static void metadata_that_makes_no_sense_is_ignored_as_a_whole(void **state)
 {
     (void)state;
@@ -250,6 +301,9 @@ int main(void)
         cmocka_unit_test(what_was_done_survives_a_commit_and_an_assignment),
         cmocka_unit_test(a_long_backlog_behind_one_item_fits),
         cmocka_unit_test(what_does_not_fit_is_dropped),
+        cmocka_unit_test(more_gaps_than_are_kept_are_dropped),
+        cmocka_unit_test(borders_at_any_power_of_two_survive),
+        cmocka_unit_test(longer_metadata_than_is_ever_sent_is_ignored),
         cmocka_unit_test(metadata_that_makes_no_sense_is_ignored_as_a_whole),
         cmocka_unit_test(random_bytes_never_harm),
     };
