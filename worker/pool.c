@@ -122,6 +122,7 @@ static struct handler *make(struct run *run, struct error *err)
 
 static void start_failed(struct pool *p, const char *how, const char *words)
 {
+    static const char before_any[] = ", without an answer (a program of exec goes on reading lines until its stdin ends; command starts one for each item)";
     struct run *run = p->run;
     AUTO(free_ptr) char *last_words = xstrdup(words);
     for (size_t n = strlen(last_words); n > 0 && strchr("\r\n ", last_words[n - 1]) != NULL;)
@@ -134,7 +135,8 @@ static void start_failed(struct pool *p, const char *how, const char *words)
     struct log_ctx ctx = {.run = run->id, .worker = run->worker->name, .handler = run->record->handler};
     log_line(LOG_WARN, &ctx, "the handler does not start (%d in a row): %.300s%s%.600s", p->failures, how, last_words[0] ? ": " : "", last_words);
     if (p->failures >= LIMIT_STARTS && !p->ever_proved) {
-        runs_fatal(run, "handler %.64s does not start: %.160s%s%s", run->record->handler, how, tail[0] ? ": " : "", tail);
+        bool by_itself = run->def->kind == HANDLER_EXEC && strcmp(how, "exit status 0") == 0;
+        runs_fatal(run, "handler %.64s does not start: %.160s%s%s%s", run->record->handler, how, by_itself ? before_any : "", tail[0] ? ": " : "", tail);
         return;
     }
     int64_t wait_ms = i64_min(START_CAP_MS, (int64_t)START_BASE_MS << i64_min(p->failures - 1, 10));

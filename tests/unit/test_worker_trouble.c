@@ -160,6 +160,30 @@ static void a_handler_that_cannot_start_stops_its_run_with_its_last_words(void *
     }
 }
 
+/* As a program of `command` would. */
+static void prints_and_ends(struct fake_child *f, const doc *msg)
+{
+    if (msg == NULL || doc_get(msg, "hello") == NULL)
+        return;
+    fake_say(f, "hello\n");
+    fake_exit(f, 0, "exit status 0");
+}
+
+static void a_program_that_ends_well_without_an_answer_is_told_what_exec_is(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_EXEC);
+    k.script = prints_and_ends;
+    kit_run(&k, kit_record(&k));
+    kit_publish(&k, 3);
+    kit_start(&k);
+    assert_true(kit_wait(&k, is_fatal, 60));
+    assert_non_null(strstr(k.fatal, "work does not start: exit status 0, without an answer (a program of exec goes on reading lines until its stdin ends"));
+    kit_end(&k);
+    kit_close(&k);
+}
+
 /* --- time ------------------------------------------------------------------------------------------------------------------------------------------------- */
 
 /* Item 1 hangs the whole child: what it was given after it stays unanswered too. */
@@ -443,6 +467,7 @@ int main(void)
         cmocka_unit_test(only_the_item_that_kills_alone_loses_attempts),
         cmocka_unit_test(an_item_that_kills_at_once_is_no_handler_that_cannot_start),
         cmocka_unit_test(a_handler_that_cannot_start_stops_its_run_with_its_last_words),
+        cmocka_unit_test(a_program_that_ends_well_without_an_answer_is_told_what_exec_is),
         cmocka_unit_test(an_item_that_hangs_loses_attempts_and_its_neighbours_none),
         cmocka_unit_test(no_items_clock_runs_during_the_start),
         cmocka_unit_test(errors_cost_attempts_and_leave_no_rows_behind),
