@@ -56,6 +56,46 @@ static void a_backlog_of_a_run_that_is_over_does_not_stop_the_intake(void **stat
     kit_close(&k);
 }
 
+static struct fake_child *holder;
+
+static void item_zero_waits(struct fake_child *f, const doc *msg)
+{
+    if (!usual(f, msg))
+        return;
+    if (item_in(msg) == 0)
+        holder = f;
+    else
+        fake_say(f, "{\"item\":%" PRId64 ",\"row\":{\"v\":1},\"done\":true}\n", item_in(msg));
+}
+
+static bool none_but_item_zero(struct kit *k)
+{
+    return holder != NULL && k->fold->done > 0 && k->worker->unfinished == 1;
+}
+
+/* A commit could not tell any more which of them are done. */
+static void no_more_is_taken_beyond_two_billion_offsets_above_an_unfinished_item(void **state)
+{
+    (void)state;
+    struct kit k;
+    holder = NULL;
+    kit_open(&k, HANDLER_EXEC);
+    k.script = item_zero_waits;
+    kit_run(&k, kit_record(&k));
+    kit_publish_item(&k, 0, 0, "{}");
+    bus_memory_skip(k.bus, "t.work.default", 0, LIMIT_ACK_SPAN);
+    for (int64_t i = 1; i < 600; i++)
+        kit_publish_item(&k, i, 0, "{}");
+    k.next_item = 600;
+    kit_start(&k);
+    assert_true(kit_wait(&k, none_but_item_zero, 60));
+    kit_pass(&k, 60000);
+    assert_true(k.fold->done < 10);
+    fake_say(holder, "{\"item\":0,\"row\":{\"v\":1},\"done\":true}\n");
+    assert_true(kit_wait(&k, all_done, 60));
+    kit_close(&k);
+}
+
 static const struct bus_ops *honest;
 static bool refusing;
 struct refusal { bus_done_cb *cb; void *arg; };
@@ -344,6 +384,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_backlog_of_a_run_that_is_over_does_not_stop_the_intake),
+        cmocka_unit_test(no_more_is_taken_beyond_two_billion_offsets_above_an_unfinished_item),
         cmocka_unit_test(a_commit_that_was_refused_is_made_again_although_nothing_else_is_done),
         cmocka_unit_test(items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_end),
         cmocka_unit_test(a_start_that_fails_for_an_item_with_a_place_is_made_good),
