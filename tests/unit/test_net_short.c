@@ -30,14 +30,16 @@ static void on_signal(int signo)
     atomic_fetch_add(&signals, 1);
 }
 
-/* Every 200 us, and without SA_RESTART: system calls that wait are interrupted. */
+/* Every 200 us (or SIGNALS_US, for a process so slow that it would do nothing else), and without SA_RESTART: system calls that wait are interrupted. */
 static int set_up(void **state)
 {
     (void)state;
     atomic_store(&signals, 0);
     struct sigaction act = {.sa_handler = on_signal};
     sigaction(SIGALRM, &act, NULL);
-    return setitimer(ITIMER_REAL, &(struct itimerval){{0, 200}, {0, 200}}, NULL);
+    const char *given = getenv("SIGNALS_US");
+    struct timeval every = {.tv_usec = given ? strtol(given, NULL, 10) : 200};
+    return setitimer(ITIMER_REAL, &(struct itimerval){every, every}, NULL);
 }
 
 static int tear_down(void **state)
