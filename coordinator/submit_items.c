@@ -20,15 +20,14 @@ static void pump_later(struct submit *s)
 
 /* --- what is on its way --------------------------------------------------------------------------------------------------------------------- */
 
-static void land(struct flight *f)
+static void land(struct submit *s, struct flight *f)
 {
-    struct submit *s = f->s;
     s->out--;
     s->out_bytes -= (int64_t)f->bytes;
-    if (f->prev)
-        f->prev->next = f->next;
-    else
+    if (s->flights == f)
         s->flights = f->next;
+    else
+        f->prev->next = f->next;
     if (f->next)
         f->next->prev = f->prev;
     if (f->item < 0)
@@ -63,7 +62,7 @@ static void on_manifest(void *arg, int64_t offset, const struct error *err)
     (void)offset;
     if (err != NULL)
         submit_cancel(s, EXIT_UNFINISHED, err);
-    land(f);
+    land(s, f);
     pump_later(s);
 }
 
@@ -106,7 +105,7 @@ static void on_item(void *arg, int64_t offset, const struct error *err)
         s->acknowledged++;
         metric_add(s->o.world->metrics, METRIC_ITEMS_PUBLISHED, 1);
     }
-    land(f);
+    land(s, f);
     pump_later(s);
 }
 
@@ -203,7 +202,7 @@ void submit_items_free(struct submit *s)
 {
     while (s->flights) {
         letter_forget(s->flights->letter);
-        land(s->flights);
+        land(s, s->flights);
     }
     failures_clear(s);
     free(s->failures);
