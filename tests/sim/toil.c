@@ -15,8 +15,8 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
     if (kind < .12 && b->items <= 150) {
         b->deadly = 1 + (int64_t)(a * 3);
         t->deadly = true;
-    } else if (kind < .17 && b->items <= 600) { /* nothing of it works, and handlers say a lot about it */
-        b->items = 300 + (int64_t)(a * 200);
+    } else if (kind < .16 && b->items <= 600) { /* nothing of it works, and handlers say a lot about it */
+        b->items = 250 + (int64_t)(a * 100);
         b->hopeless = true;
         b->work_ms = 1 + (int64_t)(c * 4);
         b->attempts = 1;
@@ -36,7 +36,7 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
     } else if (kind < .44) {
         t->rates[TOIL_GAP] = .3;
     } else if (kind < .52 && b->items <= 600) { /* rows come faster than they are loaded */
-        b->items = 60 + (int64_t)(a * 60);
+        b->items = 60 + (int64_t)(a * 40);
         b->heavy = true;
         b->big = 20000 + (int64_t)(c * 30000);
         b->work_ms = i64_min(b->work_ms, 200);
