@@ -54,11 +54,11 @@ static int read_spec(void *arg)
     (void)arg;
     static const char text[] = "# a spec\nbatch: b\nitems: {range: {from: 1, to: 3}, list: [a, 'b', \"c\\u00e9\"]}\nsql: |\n  SELECT 1\n  FROM t\nparams:\n  - x: 1\n    y: >-\n      folded\n      text\n";
     struct error err = ERROR_INIT;
-    struct yaml *root = yaml_parse(text, strlen(text), "a.yaml", NULL, &err);
+    AUTO(yaml_free_auto) struct yaml *root = yaml_parse(text, strlen(text), "a.yaml", NULL, &err);
     if (root == NULL)
         return 3;
-    doc *d = yaml_to_doc(root);
-    char *again = doc_text(d);
+    AUTO(doc_free_auto) doc *d = yaml_to_doc(root);
+    AUTO(free_ptr) char *again = doc_text(d);
     return verdict(strcmp(again, "{\"batch\":\"b\",\"items\":{\"range\":{\"from\":1,\"to\":3},\"list\":[\"a\",\"b\",\"c\xc3\xa9\"]},"
                                  "\"sql\":\"SELECT 1\\nFROM t\\n\",\"params\":[{\"x\":1,\"y\":\"folded text\"}]}") == 0);
 }
@@ -74,7 +74,7 @@ struct message { struct buf bytes; char payload[PAYLOAD]; };
 static int decode_message(void *arg)
 {
     const struct message *m = arg;
-    struct buf scratch = BUF_INIT(LIMIT_PAYLOAD + 1);
+    AUTO(buf_free) struct buf scratch = BUF_INIT(LIMIT_PAYLOAD + 1);
     struct envelope e;
     struct error err = ERROR_INIT;
     if (envelope_decode(m->bytes.data, m->bytes.len, &scratch, &e, &err) != 0)
@@ -92,7 +92,9 @@ static int encode_message(void *arg)
     if (envelope_encode(&e, &made.bytes, &err) != 0)
         return 1;
     alloc_refuse_no_more();
-    return decode_message(&made);
+    int rc = decode_message(&made);
+    buf_free(&made.bytes);
+    return rc;
 }
 
 static void a_work_message_that_finds_no_memory_is_not_a_damaged_one(void **state)
@@ -114,7 +116,7 @@ static int carry_acks(void *arg)
     (void)arg;
     struct marks none;
     marks_init(&none);
-    struct buf text = BUF_INIT(1 << 16);
+    AUTO(buf_free) struct buf text = BUF_INIT(1 << 16);
     struct error err = ERROR_INIT;
     struct ackmap *m = ackmap_new(100);
     for (int64_t at = 100; at < 400; at++)
@@ -128,6 +130,8 @@ static int carry_acks(void *arg)
     bool same = true;
     for (int64_t at = 100; at < 400; at++)
         same = same && ackmap_deliver(next, at) == (at % 3 != 101 % 3);
+    ackmap_free(m);
+    ackmap_free(next);
     return verdict(same);
 }
 
@@ -152,7 +156,8 @@ static int there_and_back(void *arg)
     char text[PAYLOAD];
     for (size_t i = 0; i < PAYLOAD; i++)
         text[i] = (char)('a' + i * i % 23);
-    struct buf packed = BUF_INIT(1 << 20), plain = BUF_INIT(1 << 20);
+    AUTO(buf_free) struct buf packed = BUF_INIT(1 << 20);
+    AUTO(buf_free) struct buf plain = BUF_INIT(1 << 20);
     struct gzip *g = gzip_new();
     gzip_add(g, text, PAYLOAD, &packed);
     gzip_end(g, &packed);
@@ -177,7 +182,7 @@ static int sign(void *arg)
     jwt_key *key = jwt_key_read(s->pem);
     if (key == NULL)
         return 3; /* the key is good, and another one would be asked for */
-    char *token = jwt_sign(key, "id", "me", "scope", "you", 1000);
+    AUTO(free_ptr) char *token = jwt_sign(key, "id", "me", "scope", "you", 1000);
     if (token == NULL)
         return 4;
     jwt_key_free(key);
@@ -244,6 +249,7 @@ static int ask(void *arg)
     if (!loop_until(loop, reply_came, &r, WORLD_WAIT))
         return 5; /* nothing ever came */
     int rc = r.status == 0 || (r.status >= 400 && r.status != 499) ? 1 : verdict(r.status == 200 && r.len == PAYLOAD && memcmp(r.body, payload, PAYLOAD) == 0 && strcmp(r.etag, "v1") == 0);
+    reply_free(&r);
     http_free(http);
     http_server_free(server);
     loop_free(loop);
