@@ -171,7 +171,7 @@ struct track *track_start(const struct track_options *o, const struct track_even
 void track_free(struct track *t)
 {
     if (t == NULL)
-        return;
+        return; /* nothing to free */
     if (t->follow)
         bus_follow_stop(t->follow);
     track_act_stop(t);

@@ -41,7 +41,7 @@ static void free_texts(struct fold *f)
 void fold_free(struct fold *f)
 {
     if (f == NULL)
-        return;
+        return; /* nothing to free */
     free_texts(f);
     fold_index_free(f->load_index);
     free(f->ends);

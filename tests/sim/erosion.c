@@ -40,6 +40,55 @@ static void will_be_held(struct batch_plan *b)
     b->every_ms = b->mode != WRITE_REPLACE ? 2000 : 0;
 }
 
+/* Each kind of seed has more of something: items that are lost while questions are answered late ... */
+static void stress_loss(struct oddities *o, struct plan *p)
+{
+    o->erosion[ERODE_WORK] += .15;
+    p->coordinators = SIM_COORDINATORS;
+}
+
+/* ... held runs that are redriven and decided about ... */
+static void stress_heirs(struct oddities *o, struct plan *p)
+{
+    o->erosion[ERODE_HASTY] += .15;
+    o->erosion[ERODE_RASH] += .08;
+    o->erosion[ERODE_LATER] += .01;
+    p->delay_us = 300000;
+    for (int i = 0; i < p->batch_count; i++)
+        will_be_held(&p->batches[i]);
+}
+
+/* ... workers that die with an increment begun, which coordinators end ... */
+static void stress_shards(struct oddities *o, struct plan *p)
+{
+    o->erosion[ERODE_DENY] += .15;
+    o->erosion[ERODE_SLOW] += .05;
+    o->erosion[ERODE_HASTY] += .05;
+    p->ambush = .7;
+    for (int i = 0; i < p->batch_count; i++) {
+        struct batch_plan *b = &p->batches[i];
+        b->via = b->mode != WRITE_REPLACE && b->items <= 2000 ? VIA_DIRECT : b->via;
+        b->permits = b->via == VIA_DIRECT ? (int)i64_max(b->permits, 1) : b->permits;
+    }
+}
+
+/* ... and staging tables that are folded, some of which go. */
+static void stress_folds(struct oddities *o, struct plan *p)
+{
+    o->erosion[ERODE_SLOW] += .1;
+    o->erosion[ERODE_DENY] += .1;
+    p->shards_at_once = 4;
+    p->drops += .02;
+    p->workers = (int)i64_max(p->workers, 6);
+    p->parallel = 1;
+    for (int i = 0; i < p->batch_count; i++) {
+        p->batches[i].via = VIA_STAGING;
+        p->batches[i].every_ms = 0;
+    }
+}
+
+static void (*const stress[])(struct oddities *, struct plan *) = {stress_loss, stress_heirs, stress_shards, stress_folds};
+
 void erosion_draw(struct oddities *o, struct plan *p)
 {
     struct rnd rnd;
@@ -52,12 +101,11 @@ void erosion_draw(struct oddities *o, struct plan *p)
         o->erosion[i] = chosen < .45 ? (.01 + .2 * rate) * part : 0;
     }
     o->fetch = fetch < .3 ? fetch : 0;
-    if (folds < .4) { /* few enough tables in a statement that it folds them, some of which go */
+    if (folds < .3) /* few enough tables in a statement that it folds them */
         p->shards_at_once = 5;
-        p->drops += .04 * rate;
-    }
-    for (int i = 0; i < p->batch_count && held < .4; i++)
+    for (int i = 0; i < p->batch_count && held < .3; i++)
         will_be_held(&p->batches[i]);
+    stress[p->seed / 8 % ARRAY_LEN(stress)](o, p);
 }
 
 static struct ledger *any_run(bool (*fits)(const struct ledger *))
@@ -183,12 +231,12 @@ static void deny(void)
         stop_a_first();
         return;
     }
-    static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
+    static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
     struct sim *s = eroder.sim;
     int kind = (int)below(10);
     struct proc *p = kind < 2 ? &s->workers[below(s->plan.workers)] : kind < 6 || s->submitter_count == 0 ? &s->coordinators[below(s->plan.coordinators)]
                                                                                                     : &s->submitters[below(s->submitter_count)];
-    unsigned way = kind >= 2 && real() < .1 ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
+    unsigned way = kind >= 2 && real() < .15 ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
     keep_from(p, way, spread_ms(2000, 240000));
 }
 
@@ -281,12 +329,19 @@ static void say_late(void)
     int64_t number = 0;
     for (size_t i = 0; i < l->cut_count && x != NULL; i++)
         number += strcmp(l->cuts[i].shard, x->shard) == 0;
-    switch (below(5)) {
+    char unknown[LOAD_ID_LEN + 1];
+    switch (below(6)) {
     case 0: encode_and_say(l, &(struct log_msg){.type = LOGM_OUTCOME, .shard = "nobodys000"}); break;
     case 1: encode_and_say(l, &(struct log_msg){.type = LOGM_CUT, .shard = "nobodys000"}); break;
     case 2:
         if (l->phase == PHASE_ENDED)
             encode_and_say(l, &(struct log_msg){.type = below(2) ? LOGM_PAUSE : LOGM_PARALLEL, .parallel = 3});
+        break;
+    case 4: /* of a load that there is not */
+        snprintf(unknown, sizeof(unknown), "%s-999999", x ? x->shard : "");
+        loads[0] = unknown;
+        if (x != NULL)
+            encode_and_say(l, &(struct log_msg){.type = LOGM_CUT, .shard = x->shard, .cut = number, .loads = loads, .load_count = 1});
         break;
     case 3: /* of another's load */
         loads[0] = x && l->loads[0] != x ? l->loads[0]->id : NULL;
@@ -322,7 +377,8 @@ static void redrive_hastily(void)
 static void slow_cuts(void)
 {
     struct sim *s = eroder.sim;
-    struct bqmodel_fault f = {.match = below(2) ? "bqfleet_cut_" : "bqfleet_direct_", .kind = BQMODEL_JOB_SLOW, .ms = spread_ms(5000, 100000), .times = 2};
+    static const char *const jobs[] = {"bqfleet_cut_", "bqfleet_direct_", "bqfleet_fold_"};
+    struct bqmodel_fault f = {.match = jobs[below(ARRAY_LEN(jobs))], .kind = BQMODEL_JOB_SLOW, .ms = spread_ms(5000, 100000), .times = 2};
     s->slowed_ms += f.times * f.ms;
     sim_did(s, DEED_SERVICE, "service", "fault %d for %s, %" PRId64 " ms", f.kind, f.match, f.ms);
     bqmodel_fault(s->model, &f);
