@@ -175,7 +175,7 @@ static void check_full(struct intake *in, const struct part *p)
 void intake_room(struct intake *in)
 {
     const struct worker *w = in->w;
-    if (!in->paused || in->stopped || in->group == NULL)
+    if (!in->paused || in->stopped)
         return;
     if (w->unfinished > LIMIT_UNFINISHED / 2 || w->taken_bytes > LIMIT_TAKEN_BYTES / 2 || too_far(in))
         return;

@@ -70,6 +70,10 @@ void toil_draw(struct toil *t, struct plan *p)
         if (p->batches[i].via == VIA_DIRECT && p->batches[i].mode == WRITE_APPEND && chance(&rnd, .3))
             p->batches[i].permits = 0; /* as an embedded run's */
     draw_kind(&rnd, t, p);
+    if (p->batches[0].via == VIA_DIRECT && chance(&rnd, .4)) { /* what a worker that writes itself says in the log, and reads there */
+        t->rates[TOIL_DENY] = t->rates[TOIL_BLIND] = .04;
+        t->leaves = .05;
+    }
 }
 
 void toil_text(const struct toil *t, struct buf *out)
