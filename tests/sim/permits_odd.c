@@ -25,6 +25,8 @@ static bool is_at_work(struct sim *s, const struct bq_ref *table)
     return false;
 }
 
+#define HUNDRED "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define VERY_LONG "local/US/" HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED /* no other fits beside it */
 enum { SLOT, HOLDER, TOKEN, EXPIRES, JOB, PURPOSE, COLUMNS };
 
 static const char *text(const struct mtable *t, size_t row, size_t column)
@@ -77,8 +79,8 @@ static void change(struct mtable *t, const char *slot, const char *job, const ch
 
 static void change_free(struct sim *s, struct mtable *t, const char *slot)
 {
-    static const char *const jobs[] = {"", "nonsense", "a/b", "other-project/US/bqfleet_cut_run-1_0", "local//bqfleet_cut_run-9_9", "other/EU/x local/US/y", "nonsense other/US/z local/US/a",
-                                       "a-project-whose-name-is-longer-than-any-can-be-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/US/x",
+    static const char *const jobs[] = {"", "nonsense", VERY_LONG, "a/b", "other-project/US/bqfleet_cut_run-1_0", "local//bqfleet_cut_run-9_9", "other/EU/x local/US/y", "nonsense other/US/z local/US/a",
+                                       "a-project-whose-name-is-longer-than-any-can-be-" HUNDRED HUNDRED "/US/x",
                                        "local/a-location-that-is-longer-than-any-can-be-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/x"};
     char until[32];
     int64_t now_us = loop_wall_us(s->loop);
@@ -124,7 +126,7 @@ void permits_odd_strikes(struct sim *s, struct rnd *rnd, const char *target, boo
     if (t == NULL || is_at_work(s, &ref))
         return;
     snprintf(slot, sizeof(slot), "%zu", below(2));
-    size_t row = free_row(t, slot), what = below(12);
+    size_t row = free_row(t, slot), what = below(24);
     if (what == 0 && !is_at_work(s, &of)) {
         sim_did(s, DEED_MEDDLE, "somebody", "drops %s", ref.table);
         model_table_drop(s->model, t);

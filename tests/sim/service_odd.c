@@ -12,6 +12,7 @@
 enum { RUNS = 256, QUOTAS_MS = 7200000 /* each class of work may be parked for half an hour still, one after the other */ };
 /* What was done to a run that may end it. */
 enum { FORBIDDEN = 1, CANCELLED = 2, FOREIGN = 4, UNPERMITTED = 8 };
+#define LONG "\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc\xc3\xbc"
 #define MARK "the simulation forbids it"
 
 static struct odd {
@@ -128,7 +129,7 @@ static void hide(void)
     char match[LIMIT_NAME + 32];
     const struct ledger *l = any_run();
     int64_t ms = (int64_t)(300 * pow(400, real())); /* to two minutes */
-    bool cut = l != NULL && l->record->permits == 0 && chance(.5);
+    bool cut = l != NULL && l->record->permits == 0 && chance(.7);
     snprintf(match, sizeof(match), "%s%s", cut ? "bqfleet_cut_" : jobs[below(ARRAY_LEN(jobs))], cut ? l->record->run : "");
     odd.sim->slowed_ms += ms;
     fault((struct bqmodel_fault){.match = match, .kind = BQMODEL_JOB_UNSEEN, .ms = ms, .times = 1 + (int)below(2)}, "a job that is not seen");
@@ -147,11 +148,54 @@ static void put_page(void)
     fault(f, f.status == 404 ? "somebody else's 404" : "somebody else's page");
 }
 
+/* Whoever asks for a job is told of a quota: it does not know then how the job stands. */
+static void refuse_reads(void)
+{
+    char match[64];
+    note_quota();
+    snprintf(match, sizeof(match), "jobs/%s", kinds[below(ARRAY_LEN(kinds))]);
+    fault((struct bqmodel_fault){.match = match, .kind = BQMODEL_STATUS, .status = 403, .reason = "quotaExceeded", .message = "Quota exceeded: Your user exceeded quota for something new.",
+                                 .times = 1 + (int)below(2)}, "a quota of reads");
+}
+
+/* All requests are refused while some wait to be repeated. */
+static void refuse_all(void)
+{
+    note_quota();
+    fault((struct bqmodel_fault){.kind = BQMODEL_STATUS, .status = 503, .times = 3 + (int)below(5)}, "a bad minute");
+    fault((struct bqmodel_fault){.match = "", .kind = BQMODEL_STATUS, .status = 403, .reason = quotas[6].reason, .message = quotas[6].message, .skip = (int)below(3)}, "a quota of requests");
+}
+
+static const char *permit_statement(void)
+{
+    static const char *const all[] = {"bqfleet_permit_take", "bqfleet_permit_name", "bqfleet_permit_ahead", "bqfleet_permit_renew", "bqfleet_permit_close", "bqfleet_permit_release"};
+    return all[below(ARRAY_LEN(all))];
+}
+
+/* So that the lease is over before they begin, perhaps. */
+static void delay_permits(void)
+{
+    int64_t ms = 5000 + (int64_t)below(100000);
+    odd.sim->slowed_ms += ms;
+    fault((struct bqmodel_fault){.match = permit_statement(), .kind = BQMODEL_JOB_PENDING, .ms = ms, .times = 1 + (int)below(2)}, "a permit that is late");
+}
+
+/* A table that was just made may not be found for a while. */
+static void lose_permits(void)
+{
+    fault((struct bqmodel_fault){.match = "/tables/bqfleet_permits_", .kind = BQMODEL_STATUS, .status = 404, .reason = "notFound", .message = "Not found: Table of permits",
+                                 .times = 1 + (int)below(5)}, "a table that is not found");
+}
+
 static void on_answers(void *arg)
 {
     (void)arg;
-    switch (below(9)) {
+    switch (below(14)) {
     case 0: refuse_requests(); break;
+    case 7: refuse_reads(); break;
+    case 8: refuse_all(); break;
+    case 9: case 10: delay_permits(); break;
+    case 11: lose_permits(); break;
     case 1: fail_jobs(); break;
     case 2: wall_up(); break;
     case 3: crowd(); break;
@@ -167,15 +211,20 @@ static void on_answers(void *arg)
 
 static void forbid(struct ledger *l)
 {
-    static const char *const what[] = {"cut", "cut", "direct", "direct", "side", "fold"};
+    static const char *const what[] = {"cut", "cut", "direct", "direct"}, *const beside[] = {"side", "fold"};
     static const struct { const char *reason, *message; } refusals[] = {
         {"accessDenied", "Access Denied: Table local:ds.target: " MARK}, {"notFound", "Not found: Table local:ds.target was not found in location US, " MARK},
         {"invalidQuery", "Required column c2 must have a value; " MARK}, {"billingNotEnabled", "Billing has not been enabled, " MARK},
-        {"resourcesExceeded", "Resources exceeded during query execution: " MARK}};
+        {"resourcesExceeded", "Resources exceeded during query execution: " MARK}, {"invalidQuery", MARK ": " LONG LONG LONG LONG LONG LONG LONG LONG LONG}};
     char match[LIMIT_NAME + 32];
     size_t at = below(ARRAY_LEN(refusals));
-    snprintf(match, sizeof(match), "bqfleet_%s_%s_", what[below(ARRAY_LEN(what))], l->record->run);
+    bool made_ready = (odd.sim->plan.params_at_once > 0 || odd.sim->plan.shards_at_once > 0) && chance(.6);
+    snprintf(match, sizeof(match), "bqfleet_%s_%s_", made_ready ? beside[below(ARRAY_LEN(beside))] : what[below(ARRAY_LEN(what))], l->record->run);
     mark(l, FORBIDDEN);
+    if (chance(.4)) { /* nor can it be given up for everyone at once */
+        note_quota();
+        fault((struct bqmodel_fault){.match = "_t1", .kind = BQMODEL_STATUS, .status = 403, .reason = quotas[5].reason, .message = quotas[5].message}, "a quota of second tries");
+    }
     fault((struct bqmodel_fault){.match = match, .kind = BQMODEL_JOB_ERROR, .reason = refusals[at].reason, .message = refusals[at].message, .times = chance(.5) ? 1 : -1}, MARK);
 }
 
@@ -206,7 +255,10 @@ static void on_harms(void *arg)
 {
     (void)arg;
     struct ledger *l = any_run();
-    if (chance(.4))
+    if (chance(.2))
+        fault((struct bqmodel_fault){.match = permit_statement(), .kind = BQMODEL_JOB_ERROR, .reason = "stopped", .message = "Job execution was cancelled: User requested cancellation"},
+              "a statement of permits that somebody cancels");
+    else if (chance(.3))
         cancel(true);
     else if (chance(.2))
         cancel(false);
@@ -263,6 +315,8 @@ static void on_tampers(void *arg)
     struct sim *s = arg;
     bool dropped = false;
     const struct batch_plan *b = &s->plan.batches[below((size_t)s->plan.batch_count)];
+    for (int i = 0; i < s->plan.batch_count && b->permits == 0; i++)
+        b = &s->plan.batches[i];
     permits_odd_strikes(s, &odd.rnd, b->target, &dropped);
     for (const struct ledger *l = s->check->ledgers; l && dropped; l = l->next) /* a statement that a permit of the old table was for does not find it */
         if (strcmp(l->batch->target, b->target) == 0)
@@ -288,7 +342,7 @@ static void on_refusals(void *arg)
 /* As the commands do: what is held is given back, for three seconds at most, when nothing else is at work any more. */
 bool service_odd_gave_back(struct proc *p)
 {
-    if (!odd.polite || p->world.bq == NULL)
+    if (!odd.polite)
         return true;
     if (p->left_us == 0) {
         p->left_us = loop_now_us(p->sim->loop);
@@ -331,8 +385,8 @@ void service_odd_open(struct sim *s)
     if (s->plan.quiet || s->plan.seed % 4 != 3)
         return;
     odd.answer_rate = chance(.6) ? .02 + .3 * real() * real() : 0;
-    odd.tamper_rate = chance(.5) ? .02 + .2 * real() : 0;
-    odd.harm_rate = chance(.3) ? .01 + .1 * real() * real() : 0;
+    odd.tamper_rate = chance(.5) ? .05 + .5 * real() : 0;
+    odd.harm_rate = chance(.35) ? .01 + .1 * real() * real() : 0;
     odd.refusal_rate = chance(.5) ? .01 + .15 * real() * real() : 0;
     odd.foreign = chance(.12) ? .1 * real() : 0;
     odd.labels = chance(.3);

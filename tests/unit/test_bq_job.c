@@ -1,100 +1,12 @@
-#include "common/bq/job.h"
+#include "tests/unit/support_bqjob.h"
 
-#include <stdarg.h>
-#include <setjmp.h>
-#include <cmocka.h>
-
-#include "tests/unit/support_bqscript.h"
-
-/* The job machine against a script of replies. Jobs are named "b_t<try>"; their digest is "d1". */
-
-#define JOB(id, digest, rest) \
-    "{\"jobReference\":{\"projectId\":\"p\",\"jobId\":\"" id "\",\"location\":\"EU\"},\"configuration\":{\"labels\":{\"bqfleet_digest\":\"" digest "\"}}," rest "}"
-#define OURS(k, rest) JOB("b_t" #k, "d1", rest)
-#define CREATED "\"creationTime\":\"1700000001000\""
-#define STATE(s) "\"statistics\":{" CREATED "},\"status\":{\"state\":\"" s "\"}"
-#define LOADED "\"statistics\":{" CREATED ",\"endTime\":\"1700000002000\",\"load\":{\"outputRows\":\"12345678901\"}},\"status\":{\"state\":\"DONE\"}"
-#define MERGED                                                                                                                         \
-    "\"statistics\":{" CREATED ",\"endTime\":\"1700000002000\",\"query\":{\"numDmlAffectedRows\":\"6\",\"totalBytesBilled\":\"10485760\","     \
-    "\"dmlStats\":{\"insertedRowCount\":\"1\",\"updatedRowCount\":\"2\",\"deletedRowCount\":\"3\"}}},\"status\":{\"state\":\"DONE\"}"
-#define BROKEN(reason, text) \
-    "\"statistics\":{" CREATED "},\"status\":{\"state\":\"DONE\",\"errorResult\":{\"reason\":\"" reason "\",\"message\":\"" text "\"}}"
-#define ERROR_BODY(reason, text) "{\"error\":{\"message\":\"" text "\",\"errors\":[{\"reason\":\"" reason "\",\"message\":\"" text "\"}]}}"
-#define GIVEN_UP(k)                                                                                                                    \
-    "{\"configuration\":{\"labels\":{\"bqfleet_digest\":\"d1\",\"bqfleet_kind\":\"giveup\",\"bqfleet_error\":\"task\"}},\"statistics\":{" CREATED \
-    "},\"status\":{\"state\":\"DONE\",\"errorResult\":{\"reason\":\"invalidQuery\",\"message\":\"it was hopeless\"}}}"
-#define CONFLICT(k) 409, ERROR_BODY("duplicate", "Already Exists: Job p:EU.b_t" #k), NULL
-
-#define INSERT(k) "POST", "/bigquery/v2/projects/p/jobs?prettyPrint=false", "\"jobId\":\"b_t" #k "\",\"location\":\"EU\""
-#define READ(k) "GET", "/projects/p/jobs/b_t" #k "?location=EU", NULL
-#define RESULTS(k) "GET", "/projects/p/queries/b_t" #k "?location=EU&maxResults=0&timeoutMs=10000", NULL
-#define GIVE_UP(k) "POST", "/bigquery/v2/projects/p/jobs", "b_t" #k "\",\"location\":\"EU\"},\"configuration\":{\"query\":{\"query\":\"SELECT ERROR("
-
-struct outcome {
-    bool over;
-    struct error err;
-    bool failed, decided;
-    char job_id[64];
-    int tries, announced;
-    int64_t rows, inserted, updated, deleted, affected, billed, ended_ms;
-};
-
-static void on_inserted(void *arg, const char *job_id)
-{
-    (void)job_id;
-    ((struct outcome *)arg)->announced++;
-}
-
-static void on_end(void *arg, const struct bq_job_result *r)
-{
-    struct outcome *o = arg;
-    assert_false(o->over);
-    o->over = true;
-    o->failed = r->err != NULL;
-    if (r->err)
-        o->err = *r->err;
-    o->decided = r->decided;
-    o->tries = r->tries;
-    snprintf(o->job_id, sizeof(o->job_id), "%s", r->job_id);
-    o->rows = r->output_rows;
-    o->inserted = r->inserted;
-    o->updated = r->updated;
-    o->deleted = r->deleted;
-    o->affected = r->affected;
-    o->billed = r->bytes_billed;
-    o->ended_ms = r->ended_ms;
-}
-
-enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4, PATIENT = 8 };
-
-static struct bq_job *start(struct script *s, int how, struct outcome *o)
-{
-    static const struct bq_label labels[] = {{"bqfleet_run", "r1"}};
-    static const struct bq_ref table = {"p", "d", "t"};
-    AUTO(doc_free_auto) doc *config = how & LOAD ? bq_load_config(&table) : bq_query_config("MERGE", NULL, 0);
-    struct bq_job_spec spec = {
-        .id_base = "b", .location = "EU", .configuration = config, .labels = labels, .label_count = 1, .digest = "d1",
-        .not_before_ms = 1700000000000, .max_tries = how & TWO_TRIES ? 2 : 0,
-        .patient = (how & PATIENT) != 0, .give_up_by_job = (how & GIVES_UP) != 0, .on_inserted = on_inserted,
-    };
-    return bq_job_start(s->bq, &spec, on_end, o);
-}
-
-static struct outcome play(struct script *s, int how)
-{
-    struct outcome o = {0};
-    start(s, how, &o);
-    assert_false(o.over); /* never from inside */
-    script_run(s, &o.over);
-    script_end(s);
-    return o;
-}
+/* A job from its insert to its end. */
 
 static void a_job_that_is_done_at_once_needs_one_request(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, LOADED), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_false(o.failed);
     assert_int_equal(o.rows, 12345678901);
     assert_int_equal(o.tries, 1);
@@ -109,7 +21,7 @@ static void a_load_is_polled_from_pending_to_running_to_done(void **state)
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("PENDING")), NULL}, {READ(0), 200, OURS(0, STATE("PENDING")), NULL},
            {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
     struct outcome o = {0};
-    struct bq_job *job = start(&s, LOAD, &o);
+    struct bq_job *job = job_start(&s, LOAD, &o);
     assert_string_equal(bq_job_state(job), "inserting");
     while (s.at < 2)
         loop_step(s.loop, US_PER_S);
@@ -132,9 +44,9 @@ static void a_load_is_asked_about_when_loads_use_to_end(void **state)
     SCRIPT(s, {INSERT(0), 200, OURS(0, LOADED), NULL}, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL},
            {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
     struct outcome first = {0}, second = {0};
-    start(&s, LOAD, &first);
+    job_start(&s, LOAD, &first);
     script_run(&s, &first.over);
-    start(&s, LOAD, &second);
+    job_start(&s, LOAD, &second);
     int64_t from = loop_now_ms(s.loop);
     while (s.at < 3)
         loop_step(s.loop, US_PER_S);
@@ -152,9 +64,9 @@ static void one_slow_load_slows_no_other_one(void **state)
     SCRIPT(s, {INSERT(0), 200, OURS(0, "\"statistics\":{\"creationTime\":\"1\",\"endTime\":\"3600001\",\"load\":{}},\"status\":{\"state\":\"DONE\"}"), NULL},
            {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
     struct outcome first = {0}, second = {0};
-    start(&s, LOAD, &first);
+    job_start(&s, LOAD, &first);
     script_run(&s, &first.over);
-    start(&s, LOAD, &second);
+    job_start(&s, LOAD, &second);
     script_run(&s, &second.over);
     assert_true(loop_now_ms(s.loop) <= 14000);
     script_end(&s);
@@ -166,7 +78,7 @@ static void when_requests_are_taken_again_the_job_goes_on(void **state)
     (void)state;
     SCRIPT(s, {INSERT(0), 403, ERROR_BODY("quotaExceeded", "Quota exceeded for quota metric 'API requests'"), NULL}, {INSERT(0), 200, OURS(0, LOADED), NULL});
     struct outcome o = {0};
-    start(&s, LOAD, &o);
+    job_start(&s, LOAD, &o);
     script_run(&s, &o.over);
     assert_in_range(loop_now_ms(s.loop), 600000, 606000);
     script_end(&s);
@@ -183,7 +95,7 @@ static void polls_of_a_long_load_grow_to_ten_seconds(void **state)
     struct script s;
     script_begin(&s, lines, ARRAY_LEN(lines));
     struct outcome o = {0};
-    start(&s, LOAD, &o);
+    job_start(&s, LOAD, &o);
     script_run(&s, &o.over);
     assert_in_range(loop_now_ms(s.loop), 200000, 420000);
     script_end(&s);
@@ -194,7 +106,7 @@ static void a_query_waits_at_the_server_and_its_figures_come_from_the_job(void *
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":false}", NULL},
            {RESULTS(0), 200, "{\"jobComplete\":true}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_false(o.failed);
     assert_int_equal(o.inserted, 1);
     assert_int_equal(o.updated, 2);
@@ -207,7 +119,7 @@ static void a_lost_reply_is_repeated_and_its_conflict_read(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 0, NULL, NULL}, {INSERT(0), CONFLICT(0)}, {READ(0), 200, OURS(0, LOADED), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_false(o.failed);
     assert_int_equal(o.announced, 1);
     assert_int_equal(o.tries, 1);
@@ -217,7 +129,7 @@ static void a_conflict_may_be_a_job_that_cannot_be_seen_yet(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), CONFLICT(0)}, {READ(0), 404, ERROR_BODY("notFound", "Not found: Job"), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_false(o.failed);
 }
 
@@ -225,7 +137,7 @@ static void another_digest_under_our_id_is_a_loud_stop(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), CONFLICT(0)}, {READ(0), 200, JOB("b_t0", "d2", LOADED), NULL});
-    struct outcome o = play(&s, LOAD | GIVES_UP);
+    struct outcome o = job_play(&s, LOAD | GIVES_UP);
     assert_true(o.failed);
     assert_int_equal(o.err.kind, ERR_FATAL);
     assert_string_equal(o.err.reason, "foreignJob");
@@ -237,7 +149,7 @@ static void a_job_older_than_its_run_is_a_loud_stop(void **state)
     (void)state;
     SCRIPT(s, {INSERT(0), CONFLICT(0)},
            {READ(0), 200, JOB("b_t0", "d1", "\"statistics\":{\"creationTime\":\"1699996399000\"},\"status\":{\"state\":\"DONE\"}"), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_int_equal(o.err.kind, ERR_FATAL);
     assert_string_equal(o.err.reason, "foreignJob");
 }
@@ -248,7 +160,7 @@ static void an_hour_of_clock_skew_is_allowed(void **state)
     SCRIPT(s, {INSERT(0), CONFLICT(0)},
            {READ(0), 200, JOB("b_t0", "d1", "\"statistics\":{\"creationTime\":\"1699996401000\",\"endTime\":\"1\",\"load\":{\"outputRows\":\"1\"}},"
                               "\"status\":{\"state\":\"DONE\"}"), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_false(o.failed);
 }
 
@@ -257,7 +169,7 @@ static void a_try_that_failed_for_a_moment_is_followed_by_the_next_id(void **sta
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update")), NULL},
            {INSERT(1), 200, OURS(1, BROKEN("jobBackendError", "busy")), NULL}, {INSERT(2), 200, OURS(2, MERGED), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_false(o.failed);
     assert_int_equal(o.tries, 3);
     assert_int_equal(o.announced, 3);
@@ -268,7 +180,7 @@ static void done_with_an_error_result_is_a_failure_that_the_job_decided(void **s
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "Syntax error: Unexpected end of script at [1:6]")), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_true(o.failed);
     assert_true(o.decided);
     assert_int_equal(o.err.kind, ERR_FATAL);
@@ -279,7 +191,7 @@ static void tries_come_to_an_end(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("backendError", "busy")), NULL}, {INSERT(1), 200, OURS(1, BROKEN("backendError", "busy")), NULL});
-    struct outcome o = play(&s, TWO_TRIES);
+    struct outcome o = job_play(&s, TWO_TRIES);
     assert_true(o.failed);
     assert_true(o.decided);
     assert_int_equal(o.err.kind, ERR_RETRY);
@@ -294,7 +206,7 @@ static void others_statements_in_the_way_do_not_count(void **state)
            {INSERT(1), 200, OURS(1, BROKEN("resourcesExceeded", "Too many DML statements outstanding against table p:d.t, limit is 20.")), NULL},
            {INSERT(2), 200, OURS(2, BROKEN("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update")), NULL},
            {INSERT(3), 200, OURS(3, BROKEN("backendError", "busy")), NULL}, {INSERT(4), 200, OURS(4, MERGED), NULL});
-    struct outcome o = play(&s, PATIENT | TWO_TRIES);
+    struct outcome o = job_play(&s, PATIENT | TWO_TRIES);
     assert_false(o.failed);
     assert_int_equal(o.tries, 5);
 }
@@ -303,7 +215,7 @@ static void a_refused_insert_decides_nothing(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "Access Denied: no bigquery.jobs.create"), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_true(o.failed);
     assert_false(o.decided);
     assert_int_equal(o.err.kind, ERR_FATAL);
@@ -315,7 +227,7 @@ static void a_quota_is_waited_for_under_the_same_id(void **state)
     (void)state;
     SCRIPT(s, {INSERT(0), 403, ERROR_BODY("quotaExceeded", "Your table exceeded quota for imports"), NULL}, {INSERT(0), 200, OURS(0, LOADED), NULL});
     struct outcome o = {0};
-    struct bq_job *job = start(&s, LOAD, &o);
+    struct bq_job *job = job_start(&s, LOAD, &o);
     loop_step(s.loop, US_PER_S);
     loop_step(s.loop, US_PER_S);
     assert_non_null(strstr(bq_job_state(job), "waiting for a quota until 2023-11-14T22:23:2"));
@@ -334,7 +246,7 @@ static void a_quota_that_stays_is_not_given_up_for_everyone(void **state)
     struct script s;
     script_begin(&s, lines, ARRAY_LEN(lines));
     struct outcome o = {0};
-    start(&s, GIVES_UP, &o);
+    job_start(&s, GIVES_UP, &o);
     while (!o.over && loop_now_ms(s.loop) < 5 * 3600000)
         loop_step(s.loop, 3600 * US_PER_S);
     assert_true(o.over);
@@ -348,7 +260,7 @@ static void a_failed_query_is_believed_only_when_its_job_says_so(void **state)
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 400, ERROR_BODY("invalidQuery", "division by zero"), NULL},
            {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_false(o.failed);
 }
 
@@ -357,86 +269,9 @@ static void a_failed_query_is_not_polled_again_for_its_error(void **state)
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 400, ERROR_BODY("jobBackendError", "busy"), NULL},
            {READ(0), 200, OURS(0, BROKEN("jobBackendError", "busy")), NULL}, {INSERT(1), 200, OURS(1, MERGED), NULL});
-    struct outcome o = play(&s, 0);
+    struct outcome o = job_play(&s, 0);
     assert_false(o.failed);
     assert_int_equal(o.tries, 2);
-}
-
-static void a_failure_for_everyone_stands_as_a_job_under_the_next_id(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "no such 'column'")), NULL}, {GIVE_UP(1), 200, GIVEN_UP(1), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_true(o.failed);
-    assert_true(o.decided);
-    assert_int_equal(o.err.kind, ERR_FATAL);
-    assert_int_equal(o.tries, 2);
-    assert_string_equal(o.job_id, "b_t1");
-}
-
-static void the_giveup_job_names_itself_and_repeats_the_reason(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("invalidQuery", "no such 'column'")), NULL}, {GIVE_UP(1), 200, GIVEN_UP(1), NULL});
-    struct outcome o = {0};
-    start(&s, GIVES_UP, &o);
-    script_run(&s, &o.over);
-    assert_non_null(strstr(s.last.data, "\"bqfleet_kind\":\"giveup\""));
-    assert_non_null(strstr(s.last.data, "\"bqfleet_digest\":\"d1\""));
-    assert_non_null(strstr(s.last.data, "\"bqfleet_error\":\"fatal\""));
-    assert_non_null(strstr(s.last.data, "no such \\\\'column\\\\'"));
-    script_end(&s);
-}
-
-static void a_giveup_job_that_is_found_is_the_answer(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 200, OURS(0, BROKEN("backendError", "busy")), NULL}, {INSERT(1), CONFLICT(1)}, {READ(1), 200, GIVEN_UP(1), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_true(o.failed);
-    assert_true(o.decided);
-    assert_string_equal(o.err.reason, "givenUp");
-    assert_int_equal(o.err.kind, ERR_TASK); /* as its label says */
-    assert_string_equal(o.err.text, "it was hopeless");
-}
-
-static void a_refused_insert_gives_up_under_its_own_id(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "Invalid value"), NULL}, {GIVE_UP(0), 200, GIVEN_UP(0), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_true(o.decided);
-    assert_int_equal(o.tries, 1);
-}
-
-static void when_giving_up_is_refused_too_nobody_has_decided(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "no"), NULL}, {GIVE_UP(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_true(o.failed);
-    assert_false(o.decided);
-    assert_int_equal(o.err.kind, ERR_RETRY);
-}
-
-static void what_one_process_may_not_insert_is_not_given_up_for_everyone(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 403, ERROR_BODY("accessDenied", "no"), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_true(o.failed);
-    assert_false(o.decided);
-    assert_int_equal(o.err.kind, ERR_FATAL);
-}
-
-static void giving_up_yields_to_a_try_that_another_process_made(void **state)
-{
-    (void)state;
-    SCRIPT(s, {INSERT(0), 400, ERROR_BODY("invalid", "no"), NULL}, {GIVE_UP(0), CONFLICT(0)},
-           {READ(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":true}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
-    struct outcome o = play(&s, GIVES_UP);
-    assert_false(o.failed);
-    assert_int_equal(o.updated, 2);
 }
 
 static void a_stopped_job_is_cancelled_only_when_asked(void **state)
@@ -445,7 +280,7 @@ static void a_stopped_job_is_cancelled_only_when_asked(void **state)
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{}", NULL},
            {"POST", "/projects/p/jobs/b_t0/cancel?location=EU", NULL, 200, "{}", NULL});
     struct outcome o = {0};
-    struct bq_job *job = start(&s, 0, &o);
+    struct bq_job *job = job_start(&s, 0, &o);
     while (s.at < 2)
         loop_step(s.loop, US_PER_S);
     bq_job_stop(job, true);
@@ -463,12 +298,12 @@ static void what_a_proxy_answers_in_its_place_is_as_if_it_were_lost(void **state
         const struct line lines[] = {{INSERT(0), 200, pages[i], NULL}, {INSERT(0), CONFLICT(0)}, {READ(0), 200, pages[i], NULL}, {READ(0), 200, OURS(0, LOADED), NULL}};
         struct script s;
         script_begin(&s, lines, ARRAY_LEN(lines));
-        struct outcome o = play(&s, LOAD);
+        struct outcome o = job_play(&s, LOAD);
         assert_false(o.failed);
         assert_int_equal(o.rows, 12345678901);
     }
     SCRIPT(q, {INSERT(0), 200, OURS(0, STATE("RUNNING")), NULL}, {RESULTS(0), 200, "{\"jobComplete\":\"yes\"}", NULL}, {READ(0), 200, OURS(0, MERGED), NULL});
-    assert_false(play(&q, 0).failed);
+    assert_false(job_play(&q, 0).failed);
 }
 
 static void a_page_that_says_not_found_does_not_say_that_there_is_no_job(void **state)
@@ -481,14 +316,14 @@ static void a_page_that_says_not_found_does_not_say_that_there_is_no_job(void **
     lines[8] = (struct line){READ(0), 200, OURS(0, LOADED), NULL};
     struct script s;
     script_begin(&s, lines, ARRAY_LEN(lines));
-    assert_false(play(&s, LOAD).failed);
+    assert_false(job_play(&s, LOAD).failed);
 }
 
 static void an_answer_without_figures_is_read_again(void **state)
 {
     (void)state;
     SCRIPT(s, {INSERT(0), 200, OURS(0, STATE("DONE")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL});
-    struct outcome o = play(&s, LOAD);
+    struct outcome o = job_play(&s, LOAD);
     assert_int_equal(o.rows, 12345678901);
 }
 
@@ -515,13 +350,6 @@ int main(void)
         cmocka_unit_test(a_quota_that_stays_is_not_given_up_for_everyone),
         cmocka_unit_test(a_failed_query_is_believed_only_when_its_job_says_so),
         cmocka_unit_test(a_failed_query_is_not_polled_again_for_its_error),
-        cmocka_unit_test(a_failure_for_everyone_stands_as_a_job_under_the_next_id),
-        cmocka_unit_test(the_giveup_job_names_itself_and_repeats_the_reason),
-        cmocka_unit_test(a_giveup_job_that_is_found_is_the_answer),
-        cmocka_unit_test(a_refused_insert_gives_up_under_its_own_id),
-        cmocka_unit_test(when_giving_up_is_refused_too_nobody_has_decided),
-        cmocka_unit_test(what_one_process_may_not_insert_is_not_given_up_for_everyone),
-        cmocka_unit_test(giving_up_yields_to_a_try_that_another_process_made),
         cmocka_unit_test(a_stopped_job_is_cancelled_only_when_asked),
         cmocka_unit_test(an_answer_without_figures_is_read_again),
         cmocka_unit_test(what_a_proxy_answers_in_its_place_is_as_if_it_were_lost),

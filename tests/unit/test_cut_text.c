@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include "common/base/limits.h"
+#include "common/fleet/side.h"
 
 /* What is said to BigQuery of a cut, as a function of the record and the log. */
 
@@ -201,13 +202,42 @@ static void a_text_that_is_too_long_is_made_short_by_folding(void **state)
     record_free(r);
 }
 
+/* Which is then known before anything of it is sent. */
+static void a_list_of_loads_that_is_too_long_is_found_too_long_at_every_row(void **state)
+{
+    (void)state;
+    struct record *r = a_record(NULL_KEYS_REFUSE);
+    struct fold *f = fold_new(&(struct fold_config){.tolerate_count = 0});
+    struct error err = ERROR_INIT;
+    for (int i = 0; i < 2; i++) { /* the second one's first item is done by the first */
+        char load[LOAD_ID_LEN + 1];
+        load_id(load, "shard00000", i);
+        struct item_range range = {0, 1 + i};
+        struct log_msg m = {.type = LOGM_MANIFEST, .manifest = {.incarnation = "shard00000", .load = load, .rows = 1 + i, .ranges = &range, .range_count = 1}};
+        assert_int_equal(fold_apply(f, &m, i, 0, &err), 0);
+    }
+    assert_int_equal(fold_apply(f, &(struct log_msg){.type = LOGM_CUT, .shard = ""}, 2, 0, &err), 0);
+    struct cut_of of = {.record = r, .fold = f, .cut = fold_open_cut(f)};
+    struct buf whole = BUF_INIT(4096);
+    assert_int_equal(side_rows(&of, &whole), 0);
+    assert_int_equal(occurrences(whole.data, "\"load\",") + occurrences(whole.data, "\"exclusion\","), 3);
+    for (size_t room = 1; room < whole.len; room += 10) {
+        struct buf small = BUF_INIT(room);
+        assert_int_equal(side_rows(&of, &small), -1);
+        buf_free(&small);
+    }
+    buf_free(&whole);
+    fold_free(f);
+    record_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_partitions_of_the_rows_are_named_and_that_of_null_where_it_can_match),
         cmocka_unit_test(how_null_compares_is_part_of_what_a_cut_does),
         cmocka_unit_test(a_text_that_is_too_long_is_made_short_by_folding),
-        cmocka_unit_test(a_side_table_and_its_job_bear_its_contents),
+        cmocka_unit_test(a_side_table_and_its_job_bear_its_contents), cmocka_unit_test(a_list_of_loads_that_is_too_long_is_found_too_long_at_every_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

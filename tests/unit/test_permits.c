@@ -8,6 +8,7 @@ static void the_first_wish_makes_the_table_and_the_last_use_releases(void **stat
     struct client *c = site_client(s);
     site_run_all(s, 1);
     UNTIL(s, client_rests, c);
+    assert_string_equal(permits_waits_for(c->permits), "");
     AUTO(doc_free_auto) doc *first = site_row(s, 0), *second = site_row(s, 1);
     assert_non_null(first);
     assert_non_null(second);
