@@ -110,12 +110,13 @@ static void waiting_for_a_place_is_not_counted(void **state)
 {
     struct raw_world *w = *state;
     w->script = world_silence;
+    enum { LONG_MS = 1500 }; /* what a slow machine needs for the answer; waited for in vain first */
     struct reply held[4] = {0}, late = {0};
     struct http_call *calls[4];
     for (int i = 0; i < 4; i++)
         calls[i] = http_send(w->http, &(struct http_request){.method = "GET", .url = w->url}, reply_cb, &held[i]);
-    http_send(w->http, &(struct http_request){.method = "GET", .url = w->url, .whole_ms = 50, .first_byte_ms = 50}, reply_cb, &late);
-    assert_false(loop_until(w->loop, reply_came, &late, 150 * US_PER_MS));
+    http_send(w->http, &(struct http_request){.method = "GET", .url = w->url, .whole_ms = LONG_MS, .first_byte_ms = LONG_MS}, reply_cb, &late);
+    assert_false(loop_until(w->loop, reply_came, &late, (LONG_MS + 100) * US_PER_MS));
     w->script = world_say_ok;
     http_cancel(w->http, calls[0]);
     assert_true(loop_until(w->loop, reply_came, &late, WORLD_WAIT));
