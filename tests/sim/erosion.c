@@ -53,6 +53,7 @@ static void stress_heirs(struct oddities *o, struct plan *p)
     o->erosion[ERODE_HASTY] += .15;
     o->erosion[ERODE_RASH] += .08;
     o->erosion[ERODE_LATER] += .01;
+    o->erosion[ERODE_LOG] += .02;
     p->delay_us = 300000;
     for (int i = 0; i < p->batch_count; i++)
         will_be_held(&p->batches[i]);
@@ -146,6 +147,12 @@ static bool is_alone_and_written(const struct ledger *l)
     return is_alone(l) && is_being_written(l);
 }
 
+static bool waits_for_older(const struct ledger *l)
+{
+    const struct ledger *older = l->record->replaces[0] && ledger_open(l) ? check_run(eroder.sim->check, l->record->replaces, strlen(l->record->replaces)) : NULL;
+    return older != NULL && !older->end_told;
+}
+
 static bool works(const struct ledger *l)
 {
     return l->phase == PHASE_WORKING;
@@ -231,6 +238,11 @@ static void deny(void)
         stop_a_first();
         return;
     }
+    if (real() < .3 && any_run(waits_for_older) != NULL) { /* who learns late that the older one is over */
+        for (int i = 0; i < eroder.sim->plan.coordinators; i++)
+            keep_from(&eroder.sim->coordinators[i], CUT_RUNS, spread_ms(60000, 240000));
+        return;
+    }
     static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
     struct sim *s = eroder.sim;
     int kind = (int)below(10);
@@ -266,13 +278,13 @@ static void erode_work(void)
     int64_t from = i64_max(w->passed, w->low);
     if (w->count <= from)
         return;
-    int64_t before = from + 1 + below(w->count - from);
+    int64_t before = real() < .5 ? w->count : from + 1 + below(w->count - from);
     sim_did(s, DEED_ERODE, "broker", "has no work of partition %d before %" PRId64 " any more", partition, before);
     check_work_gone(s->check, partition, before);
     bus_memory_delete(s->bus, SIM_PREFIX "work." SIM_QUEUE, partition, before);
     static const unsigned ways[] = {CUT_ASKS, CUT_ASKS, CUT_LOG | CUT_ASKS, CUT_TOPICS}; /* of those who are to find out */
     for (int i = 0; i < s->plan.coordinators && real() < .5; i++)
-        keep_from(&s->coordinators[i], ways[below(ARRAY_LEN(ways))], spread_ms(30000, 240000));
+        keep_from(&s->coordinators[i], ways[below(ARRAY_LEN(ways))], spread_ms(60000, 300000));
 }
 
 /* --- what is said ------------------------------------------------------------------------------------------------------------------------------------------------ */
@@ -370,7 +382,7 @@ static void redrive_hastily(void)
     l = l ? l : any_run(is_alone);
     if (l != NULL && real() < .8)
         proc_redrive(eroder.sim, l->batch, l->record->run);
-    else if ((l = any_run(is_being_written)) != NULL && !hand_has_heir(eroder.sim, l))
+    else if ((l = any_run(is_being_written)) != NULL && !hand_has_heir(eroder.sim, l) && real() < (l->batch->via == VIA_DIRECT ? .5 : .1))
         proc_submit(eroder.sim, l->batch, NULL, true);
 }
 
