@@ -9,20 +9,29 @@
  *   -DNO_SETTLE    who takes a row does not look at the job that its last holder named
  *   -DNO_FENCE     the guarded statement does not look at the row
  *   -DNO_NAME      a job is inserted before the row names it
- *   -DNO_EXPIRY    a row is taken whether or not somebody holds it, by its token alone
  *   -DTRUST_UNHEARD   a permit is used for another job although a statement about it was not heard of: it may come late, and undo a newer one's name
  */
 #define CLIENTS 2
-#define BASES 3        /* job bases: client 0 has two jobs to do, client 1 one, or with -DSHARED the second of the other's */
-#ifdef RETRIED
+#ifdef TWINS           /* both clients want the same base, of which a second try may follow a first one that failed */
+#define BASES 1
 #define TRIES 2
-#define EACH_JOB(of) of(0) of(1) of(2) of(3) of(4) of(5)
-#else
+#define EACH_JOB(of) of(0) of(1)
+#define first_base 0
+#define last_base 0
+#else                  /* client 0 has two jobs to do, client 1 one; with -DSHARED that is the second of the other's */
+#define BASES 3
 #define TRIES 1
 #define EACH_JOB(of) of(0) of(1) of(2)
+#ifdef SHARED
+#define OTHER 1
+#else
+#define OTHER 2
+#endif
+#define first_base (me == 0 -> 0 : OTHER)
+#define last_base (me == 0 -> 1 : OTHER)
 #endif
 #ifndef TOKENS
-#define TOKENS 4       /* 0 is what the row has at first; each take makes another one */
+#define TOKENS 3       /* 0 is what the row has at first; each take makes another one */
 #endif
 #define STATEMENTS 2   /* of a client: one that it waits for, and one of which it has heard nothing */
 #ifndef DEATHS
@@ -56,11 +65,7 @@ byte token_of[BASES * TRIES];
 byte inserts[BASES * TRIES];   /* on their way: a bit for each token that one carries */
 byte running, next_token = 1, deaths;
 
-#ifdef NO_EXPIRY
-#define takeable true
-#else
 #define takeable (!row.held || row.past)
-#endif
 
 inline execute(s)
 {
@@ -145,13 +150,6 @@ inline forget(n)
     fi
 }
 
-#ifdef SHARED
-#define OTHER 1
-#else
-#define OTHER 2
-#endif
-#define first_base (me == 0 -> 0 : OTHER)
-#define last_base (me == 0 -> 1 : OTHER)
 #define at_work(j) (state[j] == PENDING || state[j] == RUNNING)
 #define last_try(b) job(b, TRIES - 1)
 #define is_over(b) (state[job(b, 0)] == SUCCEEDED || state[last_try(b)] == SUCCEEDED || state[last_try(b)] == FAILED)
