@@ -123,8 +123,8 @@ static void strike(struct proc *p, bool compacts)
     size_t what = below(8);
     if (compacts && tamper.drops && b != NULL)
         drop_view(b);
-    else if (what < 3)
-        chaos_ambush(p, 300 * US_PER_MS);
+    else if (what < 5)
+        chaos_ambush(p, 400 * US_PER_MS);
     else if (what < 6)
         chaos_ambush(p, 4 * US_PER_S);
     else
