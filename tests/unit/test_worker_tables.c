@@ -186,6 +186,36 @@ static void a_run_whose_shard_is_gone_before_it_was_shown_fails(void **state)
     show_finish(state);
 }
 
+/* BigQuery refuses a request for longer than a process goes on asking at once. */
+static void an_outage(void **state, const char *of, int spared)
+{
+    show_begin(state);
+    struct stage *s = show.crew.stage;
+    bqmodel_fault(s->model, &(struct bqmodel_fault){.match = of, .kind = BQMODEL_STATUS, .status = 503, .skip = spared, .times = 70});
+    stage_load(s, show.run, 0, 8, 1);
+    if (spared > 0)
+        stage_seal(s, show.run, 8);
+    stage_sleep(s, 2 * 3600 * 1000LL);
+    show_wait_rows(8);
+    assert_true(bqmodel_counters(s->model)->faults > 20);
+    if (spared == 0)
+        stage_seal(s, show.run, 8);
+    show_wait_done(&show.boss);
+    assert_int_equal(fold_exit_code(track_fold(show.boss.track)), EXIT_WRITTEN);
+    assert_int_equal(bqmodel_count(s->model, STAGE_TARGET), 8);
+    show_finish(state);
+}
+
+static void a_list_that_is_refused_for_long_is_written_in_the_end(void **state)
+{
+    an_outage(state, "bqfleet_cut_run-1_0", 0);
+}
+
+static void a_view_that_cannot_be_changed_for_long_behind_the_last_job_is_changed_in_the_end(void **state)
+{
+    an_outage(state, "PATCH", 1);
+}
+
 /* --- several --------------------------------------------------------------------------------------------------------------------------------- */
 
 static void a_later_run_waits_for_the_view_and_its_rows_win_over_those_of_the_base(void **state)
@@ -295,6 +325,8 @@ int main(void)
         cmocka_unit_test(a_held_run_goes_on_showing_what_it_showed_and_its_decision_counts),
         cmocka_unit_test(a_run_whose_shard_is_gone_fails_and_the_view_is_what_it_was),
         cmocka_unit_test(a_run_whose_shard_is_gone_before_it_was_shown_fails),
+        cmocka_unit_test(a_list_that_is_refused_for_long_is_written_in_the_end),
+        cmocka_unit_test(a_view_that_cannot_be_changed_for_long_behind_the_last_job_is_changed_in_the_end),
         cmocka_unit_test(a_run_whose_view_is_dropped_fails_and_says_so),
         cmocka_unit_test(a_run_whose_view_is_replaced_by_a_table_fails_and_leaves_that_alone),
         cmocka_unit_test(a_run_whose_view_is_dropped_at_the_last_moment_fails),

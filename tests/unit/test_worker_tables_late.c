@@ -83,6 +83,7 @@ static void a_coordinator_that_slept_through_two_runs_changes_nothing(void **sta
     /* It had asked whether the cut's job is there, and slept with the answer: no. */
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_cut_run-1_0_t0", .kind = BQMODEL_STATUS, .status = 404, .reason = "notFound", .message = "Not found: Job"});
     consolidate_late();
+    consolidate_late(); /* and once more, when it is told that the job is there */
     char label[64];
     assert_string_equal(tables_label(s, "bqfleet_run", label, sizeof(label)), "run-2");
     sleeper_go_on(show.other.sleeper);
