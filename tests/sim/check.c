@@ -193,8 +193,9 @@ static void take_log(struct check *c, const struct bus_out *o, int64_t offset)
     for (size_t i = 0; m.type == LOGM_MANIFEST && i < m.manifest.failure_count; i++)
         if (strncmp(m.manifest.failures[i].text, "it killed its worker ", 21) == 0)
             poison_convicted(c->sim, l, m.manifest.failures[i].item);
-    logmsg_free(memory);
     stranger_heard(o);
+    erosion_heard(l, &m);
+    logmsg_free(memory);
 }
 
 /* An item that its seal does not know. */

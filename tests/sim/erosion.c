@@ -1,4 +1,4 @@
-#include "tests/sim/check.h"
+#include "tests/sim/erosion.h"
 
 #include <math.h>
 
@@ -9,10 +9,9 @@
  * and changed back; a later version of the product says something in a run's log; people decide about a run without looking whether somebody else has. It ends with
  * the calm; what nobody can mend by then is closed by a person, as `bqfleet cancel` does with a run whose log is gone.
  */
-enum erosion { ERODE_LOG, ERODE_WORK, ERODE_LATER, ERODE_BEYOND, ERODE_RASH, ERODE_HASTY, ERODE_DENY, ERODE_SLOW, ERODE_LATE_WORD };
-
 struct blind { struct proc *p; int lives; };
-static struct eroder { struct sim *sim; struct rnd rnd; struct timer *timer; struct blind blind[64]; size_t blind_count; int64_t calm_us; } eroder;
+static struct eroder { struct sim *sim; struct rnd rnd; struct timer *timer, *ambush; const struct ledger *prey; enum log_type heard;
+                       struct blind blind[64]; size_t blind_count; int64_t calm_us; } eroder;
 
 #define CLOSED_AFTER_US (600 * US_PER_S)
 
@@ -29,84 +28,6 @@ static int64_t below(int64_t n)
 static int64_t spread_ms(int64_t from, int64_t to)
 {
     return (int64_t)((double)from * pow((double)to / (double)from, real()));
-}
-
-/* With increments, some of which are still being written when the last item has failed. */
-static void will_be_held(struct batch_plan *b)
-{
-    b->tolerate_count = b->stop_after = 0;
-    b->trouble = .3;
-    b->attempts = 1;
-    b->every_ms = b->mode != WRITE_REPLACE ? 2000 : 0;
-}
-
-/* Each kind of seed has more of something: items that are lost while questions are answered late ... */
-static void stress_loss(struct oddities *o, struct plan *p)
-{
-    o->erosion[ERODE_WORK] += .15;
-    p->coordinators = SIM_COORDINATORS;
-}
-
-/* ... held runs that are redriven and decided about ... */
-static void stress_heirs(struct oddities *o, struct plan *p)
-{
-    o->erosion[ERODE_HASTY] += .15;
-    o->erosion[ERODE_RASH] += .08;
-    o->erosion[ERODE_LATER] += .01;
-    o->erosion[ERODE_LOG] += .02;
-    p->delay_us = 300000;
-    for (int i = 0; i < p->batch_count; i++)
-        will_be_held(&p->batches[i]);
-}
-
-/* ... workers that die with an increment begun, which coordinators end ... */
-static void stress_shards(struct oddities *o, struct plan *p)
-{
-    o->erosion[ERODE_DENY] += .15;
-    o->erosion[ERODE_SLOW] += .05;
-    o->erosion[ERODE_HASTY] += .05;
-    p->ambush = .7;
-    for (int i = 0; i < p->batch_count; i++) {
-        struct batch_plan *b = &p->batches[i];
-        b->via = b->mode != WRITE_REPLACE && b->items <= 2000 ? VIA_DIRECT : b->via;
-        b->permits = b->via == VIA_DIRECT ? (int)i64_max(b->permits, 1) : b->permits;
-    }
-}
-
-/* ... and staging tables that are folded, some of which go. */
-static void stress_folds(struct oddities *o, struct plan *p)
-{
-    o->erosion[ERODE_SLOW] += .1;
-    o->erosion[ERODE_DENY] += .1;
-    p->shards_at_once = 4;
-    p->drops += .02;
-    p->workers = (int)i64_max(p->workers, 6);
-    p->parallel = 1;
-    for (int i = 0; i < p->batch_count; i++) {
-        p->batches[i].via = VIA_STAGING;
-        p->batches[i].every_ms = 0;
-    }
-}
-
-static void (*const stress[])(struct oddities *, struct plan *) = {stress_loss, stress_heirs, stress_shards, stress_folds};
-
-void erosion_draw(struct oddities *o, struct plan *p)
-{
-    struct rnd rnd;
-    rnd_seeded(&rnd, p->seed ^ UINT64_C(0xd6e8feb86659fd93));
-    double erodes = rnd_real(&rnd), rate = rnd_real(&rnd), folds = rnd_real(&rnd), held = rnd_real(&rnd), fetch = rnd_real(&rnd);
-    if (p->quiet || p->seed % 8 != 2 || erodes < .1)
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(o->erosion); i++) {
-        double chosen = rnd_real(&rnd), part = rnd_real(&rnd);
-        o->erosion[i] = chosen < .45 ? (.01 + .2 * rate) * part : 0;
-    }
-    o->fetch = fetch < .3 ? fetch : 0;
-    if (folds < .3) /* few enough tables in a statement that it folds them */
-        p->shards_at_once = 5;
-    for (int i = 0; i < p->batch_count && held < .3; i++)
-        will_be_held(&p->batches[i]);
-    stress[p->seed / 8 % ARRAY_LEN(stress)](o, p);
 }
 
 static struct ledger *any_run(bool (*fits)(const struct ledger *))
@@ -145,12 +66,6 @@ static bool is_being_written(const struct ledger *l)
 static bool is_alone_and_written(const struct ledger *l)
 {
     return is_alone(l) && is_being_written(l);
-}
-
-static bool waits_for_older(const struct ledger *l)
-{
-    const struct ledger *older = l->record->replaces[0] && ledger_open(l) ? check_run(eroder.sim->check, l->record->replaces, strlen(l->record->replaces)) : NULL;
-    return older != NULL && !older->end_told;
 }
 
 static bool works(const struct ledger *l)
@@ -218,13 +133,22 @@ static void keep_from(struct proc *p, unsigned way, int64_t ms)
         eroder.blind[eroder.blind_count++] = (struct blind){p, p->lives};
 }
 
+/* Of those who coordinate. */
+static void keep_all_from(unsigned way, double part, int64_t from_ms, int64_t to_ms)
+{
+    struct sim *s = eroder.sim;
+    for (int i = 0; i < s->plan.coordinators + s->submitter_count; i++)
+        if (real() < part)
+            keep_from(i < s->plan.coordinators ? &s->coordinators[i] : &s->submitters[i - s->plan.coordinators], way, spread_ms(from_ms, to_ms));
+}
+
 /* Who was about to write an increment sleeps, until others have. */
-static void stop_a_first(void)
+static void stop_the_first(const struct ledger *l)
 {
     struct sim *s = eroder.sim;
     for (int i = 0; i < s->submitter_count; i++) {
         struct proc *p = &s->submitters[i];
-        if (!proc_lives(p) || p->paused || p->again_us != 0 || !p->sealed || p->batch->permits == 0 || p->batch->every_ms == 0 || real() < .3)
+        if (!proc_lives(p) || p->paused || p->again_us != 0 || !p->batch->stays || p->record == NULL || strcmp(p->record->run, l->record->run) != 0)
             continue;
         int64_t ms = spread_ms(40000, 120000);
         sim_did(s, DEED_PAUSE, p->name, "is stopped for %" PRId64 " ms", ms);
@@ -234,21 +158,12 @@ static void stop_a_first(void)
 
 static void deny(void)
 {
-    if (real() < .15) {
-        stop_a_first();
-        return;
-    }
-    if (real() < .3 && any_run(waits_for_older) != NULL) { /* who learns late that the older one is over */
-        for (int i = 0; i < eroder.sim->plan.coordinators; i++)
-            keep_from(&eroder.sim->coordinators[i], CUT_RUNS, spread_ms(60000, 240000));
-        return;
-    }
     static const unsigned ways[] = {CUT_TOPICS, CUT_TOPICS, CUT_TOPICS, CUT_READS, CUT_ASKS, CUT_ASKS, CUT_RUNS, CUT_LOG, CUT_LOG | CUT_ASKS, CUT_DENIED | CUT_WRITES, CUT_DENIED | CUT_WRITES};
     struct sim *s = eroder.sim;
     int kind = (int)below(10);
     struct proc *p = kind < 2 ? &s->workers[below(s->plan.workers)] : kind < 6 || s->submitter_count == 0 ? &s->coordinators[below(s->plan.coordinators)]
                                                                                                     : &s->submitters[below(s->submitter_count)];
-    unsigned way = kind >= 2 && real() < .15 ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
+    unsigned way = kind >= 2 && real() < (s->plan.shards_at_once == 4 ? .5 : .15) ? CUT_DENIED : ways[below(ARRAY_LEN(ways))]; /* a worker that may not load ends the run for all, as it must */
     keep_from(p, way, spread_ms(2000, 240000));
 }
 
@@ -283,8 +198,8 @@ static void erode_work(void)
     check_work_gone(s->check, partition, before);
     bus_memory_delete(s->bus, SIM_PREFIX "work." SIM_QUEUE, partition, before);
     static const unsigned ways[] = {CUT_ASKS, CUT_ASKS, CUT_LOG | CUT_ASKS, CUT_TOPICS}; /* of those who are to find out */
-    for (int i = 0; i < s->plan.coordinators && real() < .5; i++)
-        keep_from(&s->coordinators[i], ways[below(ARRAY_LEN(ways))], spread_ms(60000, 300000));
+    unsigned way = ways[below(ARRAY_LEN(ways))];
+    keep_all_from(way, way == CUT_TOPICS ? 1 : .6, 60000, 300000);
 }
 
 /* --- what is said ------------------------------------------------------------------------------------------------------------------------------------------------ */
@@ -396,6 +311,52 @@ static void slow_cuts(void)
     bqmodel_fault(s->model, &f);
 }
 
+/* --- just when something else happens ---------------------------------------------------------------------------------------------------------------------------- */
+
+/* Its older one, which it is to take over and which is still held; NULL. */
+static struct ledger *held_by(const struct ledger *l)
+{
+    struct ledger *older = l->record->adopts[0] ? check_run(eroder.sim->check, l->record->adopts, strlen(l->record->adopts)) : NULL;
+    return older != NULL && older->phase == PHASE_HELD ? older : NULL;
+}
+
+static bool is_replaced(const struct ledger *l)
+{
+    for (const struct ledger *n = eroder.sim->check->ledgers; n; n = n->next)
+        if (ledger_open(n) && strcmp(n->record->replaces, l->record->run) == 0)
+            return true;
+    return false;
+}
+
+/* The end of a heir: somebody decides about what it was to take over. A cut: who has the first right to write it falls asleep. A cancel over a replacement:
+ * coordinators learn late that the older one is over. */
+static void on_ambush(void *arg)
+{
+    const struct ledger *l = eroder.prey, *older = held_by(l);
+    (void)arg;
+    if (eroder.heard == LOGM_CUT)
+        stop_the_first(l);
+    else if (eroder.heard == LOGM_CANCEL)
+        keep_all_from(CUT_RUNS, .8, 60000, 240000);
+    else if (older != NULL)
+        hand_says_so(eroder.sim, older, real() < .5 ? LOGM_ACCEPT : LOGM_CANCEL);
+    if (eroder.heard == LOGM_SEAL && real() < .5)
+        keep_all_from(CUT_TOPICS, 1, 30000, 120000);
+}
+
+void erosion_heard(const struct ledger *l, const struct log_msg *m)
+{
+    const double *rates = eroder.sim->odd.erosion;
+    bool ends_heir = l->phase == PHASE_ENDED && l->ended_by == LOGM_SEAL && held_by(l) != NULL && rates[ERODE_RASH] > 0;
+    bool cuts = m->type == LOGM_CUT && m->shard[0] == '\0' && l->batch->permits > 0 && l->batch->every_ms > 0 && rates[ERODE_DENY] > 0;
+    bool cancels = m->type == LOGM_CANCEL && rates[ERODE_DENY] > 0 && is_replaced(l);
+    if (eroder.timer == NULL || timer_is_set(eroder.ambush) || !(ends_heir || cuts || cancels) || real() > .35)
+        return;
+    eroder.prey = l;
+    eroder.heard = ends_heir ? LOGM_SEAL : m->type;
+    timer_set(eroder.ambush, cancels ? below(100) * US_PER_MS : 0);
+}
+
 /* --- when --------------------------------------------------------------------------------------------------------------------------------------------------------- */
 
 static void (*const deeds[])(void) = {[ERODE_LOG] = erode_log, [ERODE_WORK] = erode_work, [ERODE_LATER] = say_later, [ERODE_BEYOND] = say_beyond,
@@ -436,20 +397,21 @@ void erosion_open(struct sim *s)
     if (sum_of_rates() <= 0)
         return;
     eroder.timer = timer_new(s->loop, on_step, NULL);
+    eroder.ambush = timer_new(s->loop, on_ambush, NULL);
     again();
-}
-
-void erosion_calm(void)
-{
-    timer_free(eroder.timer);
-    eroder.timer = NULL;
-    eroder.calm_us = loop_now_us(eroder.sim->loop);
 }
 
 void erosion_close(void)
 {
     timer_free(eroder.timer);
-    eroder.timer = NULL;
+    timer_free(eroder.ambush);
+    eroder.timer = eroder.ambush = NULL;
+}
+
+void erosion_calm(void)
+{
+    erosion_close();
+    eroder.calm_us = loop_now_us(eroder.sim->loop);
 }
 
 /* Nobody can fold the log of such a run, or not everybody: it ends if somebody still can, and else when somebody closes it. */

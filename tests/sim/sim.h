@@ -245,6 +245,7 @@ void stranger_heard(const struct bus_out *);
 void erosion_draw(struct oddities *, struct plan *);
 void erosion_open(struct sim *);
 void erosion_calm(void);
+void erosion_heard(const struct ledger *, const struct log_msg *); /* a message of its log, which counts already */
 void erosion_after(void); /* now and then after it: what nobody else can end is closed */
 void erosion_close(void);
 
