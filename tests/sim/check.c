@@ -365,6 +365,7 @@ static void on_requested(void *arg, const struct http_request *r)
     id += sizeof(name) - 1;
     const char *end = memchr(id, '"', r->body->len - (size_t)(id - body));
     take_job(c, id, (size_t)(end - id), body, r->body->len);
+    meddler_asked(arg, id);
     service_odd_requested(c->sim, id, (size_t)(end - id), body, r->body->len);
     static const char *const writes[] = {"bqfleet_cut_", "bqfleet_direct_"};
     for (size_t i = 0; i < ARRAY_LEN(writes); i++)

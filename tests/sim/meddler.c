@@ -15,7 +15,8 @@
 static struct meddler {
     struct sim *sim;
     struct rnd rnd;
-    struct timer *timer;
+    struct timer *timer, *soon;
+    struct proc *asked; int lives; /* who is denied what it says next of the statement it has asked for */
     struct bus_group *tool;
     int how;                 /* what the tool does */
     bool unfit, miscounted, walled;  /* a worker's credentials were refused; a load counted otherwise */
@@ -198,7 +199,29 @@ static void deny_topics(void)
 
 static void blind(void)
 {
-    cut(CUT_READS, spread_ms(2000, 60000), "may not read logs");
+    cut(below(3) ? CUT_READS : CUT_LOG, spread_ms(2000, 60000), "may not read logs");
+}
+
+static void on_soon(void *arg)
+{
+    struct proc *p = meddler.asked;
+    (void)arg;
+    if (!proc_lives(p) || p->lives != meddler.lives || p->paused || p->again_us != 0 || meddler.sim->calm)
+        return;
+    bool reads = below(4) == 0;
+    int64_t ms = spread_ms(500, 30000);
+    sim_did(meddler.sim, DEED_REFUSE, p->name, "may not %s logs for %" PRId64 " ms", reads ? "read" : "write into", ms);
+    proc_cut(p, reads ? CUT_READS : CUT_TOPICS, ms);
+}
+
+void meddler_asked(struct proc *p, const char *id)
+{
+    bool matters = strncmp(id, "bqfleet_direct_", 15) == 0 || strncmp(id, "bqfleet_permit_take", 19) == 0;
+    if (meddler.timer == NULL || meddler.sim->toil.rates[TOIL_DENY] <= 0 || p->kind != PROC_WORKER || !matters || timer_is_set(meddler.soon) || real() > .1)
+        return;
+    meddler.asked = p;
+    meddler.lives = p->lives;
+    timer_set(meddler.soon, 0);
 }
 
 /* Entries of failed items pile up. */
@@ -212,7 +235,7 @@ static void leave_gap(void)
 {
     struct sim *s = meddler.sim;
     int32_t partition = (int32_t)below(s->plan.partitions);
-    int64_t count = 1 + below(real() < .5 ? 200 : 9000);
+    int64_t count = real() < .3 ? 1 + below(200) : 3000 + below(6000);
     if (meddler.gaps + count > 60000)
         return;
     meddler.gaps += count;
@@ -353,6 +376,7 @@ void meddler_open(struct sim *s)
     if (sum_of_rates() <= 0)
         return;
     meddler.timer = timer_new(s->loop, on_step, NULL);
+    meddler.soon = timer_new(s->loop, on_soon, NULL);
     if (s->toil.late_topic)
         timer_set(meddler.timer, 10 * US_PER_S);
     else
@@ -362,7 +386,8 @@ void meddler_open(struct sim *s)
 void meddler_calm(void)
 {
     timer_free(meddler.timer);
-    meddler.timer = NULL;
+    timer_free(meddler.soon);
+    meddler.timer = meddler.soon = NULL;
 }
 
 void meddler_close(void)

@@ -22,6 +22,7 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
         b->attempts = 1;
         b->stop_after = 0;
         t->rates[TOIL_STRAIN] = .1;
+        t->leaves = .1;
     } else if (kind < .24) {
         b->items = 20 + (int64_t)(a * 30);
         b->payload = 250000 + (int64_t)(c * 400000);
@@ -35,6 +36,7 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
         b->attempts = i64_min(b->attempts, 2);
     } else if (kind < .44) {
         t->rates[TOIL_GAP] = .3;
+        b->trouble = b->trouble < .15 ? .15 : b->trouble;
     } else if (kind < .52 && b->items <= 600) { /* rows come faster than they are loaded */
         b->items = 60 + (int64_t)(a * 40);
         b->heavy = true;

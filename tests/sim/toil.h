@@ -53,6 +53,8 @@ void poison_check_end(struct sim *);
 void meddler_open(struct sim *);
 void meddler_calm(void);
 void meddler_close(void);
+/* It asks for a job by that id. */
+void meddler_asked(struct proc *, const char *id);
 /* Why a run may end loudly after all that. */
 bool meddler_excuses(const struct sim *, const struct ledger *);
 
