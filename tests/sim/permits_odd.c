@@ -35,9 +35,10 @@ static const char *text(const struct mtable *t, size_t row, size_t column)
     return value ? value : "";
 }
 
+/* Of one whose last job is still at work the purpose is there. */
 static bool is_free(const struct mtable *t, size_t row)
 {
-    return text(t, row, HOLDER)[0] == '\0' && text(t, row, JOB)[0] == '\0';
+    return text(t, row, HOLDER)[0] == '\0' && text(t, row, PURPOSE)[0] == '\0';
 }
 
 /* All rows of a slot: SIZE_MAX if one of them is not free. Else one of them. */

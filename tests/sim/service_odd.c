@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "tests/bq/internal.h"
+#include "tests/sim/hand.h"
 
 /*
  * Quotas that are used up, jobs that cannot be seen yet, answers that are not BigQuery's, statements that are forbidden, jobs that somebody else has put under our
@@ -18,7 +19,7 @@ enum { FORBIDDEN = 1, CANCELLED = 2, FOREIGN = 4, UNPERMITTED = 8 };
 static struct odd {
     struct sim *sim;
     struct rnd rnd;
-    struct timer *answers, *tampers, *harms, *refusals;
+    struct timer *answers, *tampers, *harms, *refusals, *looks;
     double answer_rate, tamper_rate, harm_rate, refusal_rate; /* of each a second */
     double foreign;               /* part of the jobs under whose id another one stands */
     bool labels, capped, located, polite;
@@ -151,11 +152,13 @@ static void put_page(void)
 /* Whoever asks for a job is told of a quota: it does not know then how the job stands. */
 static void refuse_reads(void)
 {
+    static const char *const beside[] = {"bqfleet_side", "bqfleet_fold"}, *const guarded[] = {"bqfleet_cut", "bqfleet_direct"};
     char match[64];
+    bool made_ready = (odd.sim->plan.params_at_once > 0 || odd.sim->plan.shards_at_once > 0) && chance(.5);
     note_quota();
-    snprintf(match, sizeof(match), "jobs/%s", kinds[below(ARRAY_LEN(kinds))]);
+    snprintf(match, sizeof(match), "jobs/%s", made_ready ? beside[below(2)] : chance(.5) ? guarded[below(2)] : kinds[below(ARRAY_LEN(kinds))]);
     fault((struct bqmodel_fault){.match = match, .kind = BQMODEL_STATUS, .status = 403, .reason = "quotaExceeded", .message = "Quota exceeded: Your user exceeded quota for something new.",
-                                 .times = 1 + (int)below(2)}, "a quota of reads");
+                                 .times = 1 + (int)below(4)}, "a quota of reads");
 }
 
 /* All requests are refused while some wait to be repeated. */
@@ -163,19 +166,21 @@ static void refuse_all(void)
 {
     note_quota();
     fault((struct bqmodel_fault){.kind = BQMODEL_STATUS, .status = 503, .times = 3 + (int)below(5)}, "a bad minute");
-    fault((struct bqmodel_fault){.match = "", .kind = BQMODEL_STATUS, .status = 403, .reason = quotas[6].reason, .message = quotas[6].message, .skip = (int)below(3)}, "a quota of requests");
+    fault((struct bqmodel_fault){.match = "", .kind = BQMODEL_STATUS, .status = 403, .reason = quotas[6].reason, .message = quotas[6].message, .skip = (int)below(3),
+                                 .times = 1 + (int)below(8)}, "a quota of requests");
 }
 
 static const char *permit_statement(void)
 {
-    static const char *const all[] = {"bqfleet_permit_take", "bqfleet_permit_name", "bqfleet_permit_ahead", "bqfleet_permit_renew", "bqfleet_permit_close", "bqfleet_permit_release"};
+    static const char *const all[] = {"bqfleet_permit_take", "bqfleet_permit_name", "bqfleet_permit_name", "bqfleet_permit_ahead", "bqfleet_permit_ahead", "bqfleet_permit_renew",
+                                      "bqfleet_permit_renew", "bqfleet_permit_close", "bqfleet_permit_release"};
     return all[below(ARRAY_LEN(all))];
 }
 
 /* So that the lease is over before they begin, perhaps. */
 static void delay_permits(void)
 {
-    int64_t ms = 5000 + (int64_t)below(100000);
+    int64_t ms = 5000 + (int64_t)below(200000);
     odd.sim->slowed_ms += ms;
     fault((struct bqmodel_fault){.match = permit_statement(), .kind = BQMODEL_JOB_PENDING, .ms = ms, .times = 1 + (int)below(2)}, "a permit that is late");
 }
@@ -249,6 +254,13 @@ static void cancel(bool permits)
         mark(l, CANCELLED);
     sim_did(odd.sim, DEED_SERVICE, "service", "job %s is cancelled by somebody", found->id);
     model_job_cancel(found);
+}
+
+/* Somebody looks what everybody waits for. */
+static void on_looks(void *arg)
+{
+    hand_says(arg);
+    again(odd.looks, 1);
 }
 
 static void on_harms(void *arg)
@@ -399,11 +411,12 @@ void service_odd_open(struct sim *s)
     odd.tampers = armed(s, on_tampers, odd.tamper_rate);
     odd.harms = armed(s, on_harms, odd.harm_rate);
     odd.refusals = armed(s, on_refusals, odd.refusal_rate);
+    odd.looks = armed(s, on_looks, chance(.4) ? 1 : 0);
 }
 
 void service_odd_calm(void)
 {
-    struct timer **all[] = {&odd.answers, &odd.tampers, &odd.harms, &odd.refusals};
+    struct timer **all[] = {&odd.answers, &odd.tampers, &odd.harms, &odd.refusals, &odd.looks};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         timer_free(*all[i]);
         *all[i] = NULL;
