@@ -231,12 +231,62 @@ static void a_list_of_loads_that_is_too_long_is_found_too_long_at_every_row(void
     record_free(r);
 }
 
+static void the_digest_of_thousands_of_loads_is_of_each_of_them(void **state)
+{
+    enum { MANY = 3000 };
+    static struct load loads[MANY];
+    char digests[3][41];
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct record *r = a_record(NULL_KEYS_REFUSE);
+        struct fold *f = a_fold(loads, i == 2 ? MANY - 1 : MANY);
+        struct error err = ERROR_INIT;
+        struct cut_text t;
+        assert_int_equal(cut_text_make(&(struct cut_of){.record = r, .fold = f, .cut = fold_open_cut(f)}, LIMIT_SHARDS_PER_QUERY, &t, &err), 0);
+        memcpy(digests[i], t.digest, 41);
+        cut_text_free(&t);
+        fold_free(f);
+        record_free(r);
+    }
+    assert_string_equal(digests[0], digests[1]);
+    assert_string_not_equal(digests[0], digests[2]);
+}
+
+/* Whether increments are whole is told by the view there, and by no job. */
+static void a_last_cut_without_loads_has_no_job_where_all_was_compacted_before(void **state)
+{
+    struct load load = {.any = false};
+    struct record *r = a_record(NULL_KEYS_REFUSE);
+    struct fold *f = a_fold(&load, 1);
+    struct error err = ERROR_INIT;
+    struct cut_text t;
+    struct item_range last = {1, 1};
+    struct log_msg done = {.type = LOGM_OUTCOME, .ok = true, .shard = "", .job = "j", .text = ""}, seal = {.type = LOGM_SEAL, .items = 2},
+                   rest = {.type = LOGM_MANIFEST, .manifest = {.incarnation = "", .load = "", .empty = &last, .empty_count = 1}};
+    (void)state;
+    assert_int_equal(fold_apply(f, &done, 2, 0, &err), 0);
+    assert_int_equal(fold_apply(f, &seal, 3, 0, &err), 0);
+    assert_int_equal(fold_apply(f, &rest, 4, 0, &err), 0);
+    struct cut_shown shown = {.compacts = true, .from = 1};
+    struct cut_of of = {.record = r, .fold = f, .cut = fold_open_cut(f), .shown = &shown};
+    assert_true(of.cut != NULL && of.cut->last && of.cut->number == 1);
+    assert_int_equal(cut_text_make(&of, LIMIT_SHARDS_PER_QUERY, &t, &err), 1);
+    cut_text_free(&t);
+    of.shown = NULL;
+    assert_int_equal(cut_text_make(&of, LIMIT_SHARDS_PER_QUERY, &t, &err), 0);
+    cut_text_free(&t);
+    fold_free(f);
+    record_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_partitions_of_the_rows_are_named_and_that_of_null_where_it_can_match),
         cmocka_unit_test(how_null_compares_is_part_of_what_a_cut_does),
         cmocka_unit_test(a_text_that_is_too_long_is_made_short_by_folding),
+        cmocka_unit_test(the_digest_of_thousands_of_loads_is_of_each_of_them),
+        cmocka_unit_test(a_last_cut_without_loads_has_no_job_where_all_was_compacted_before),
         cmocka_unit_test(a_side_table_and_its_job_bear_its_contents), cmocka_unit_test(a_list_of_loads_that_is_too_long_is_found_too_long_at_every_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
