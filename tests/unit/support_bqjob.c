@@ -32,7 +32,7 @@ struct bq_job *job_start(struct script *s, int how, struct outcome *o)
     static const struct bq_ref table = {"p", "d", "t"};
     AUTO(doc_free_auto) doc *config = how & LOAD ? bq_load_config(&table) : bq_query_config("MERGE", NULL, 0);
     struct bq_job_spec spec = {
-        .id_base = "b", .location = "EU", .configuration = config, .labels = labels, .label_count = 1, .digest = "d1",
+        .id_base = "b", .location = how & NOWHERE ? NULL : "EU", .configuration = config, .labels = labels, .label_count = 1, .digest = "d1",
         .not_before_ms = 1700000000000, .max_tries = how & TWO_TRIES ? 2 : 0,
         .patient = (how & PATIENT) != 0, .give_up_by_job = (how & GIVES_UP) != 0, .on_inserted = on_inserted,
     };

@@ -42,7 +42,7 @@ struct outcome {
     int64_t rows, inserted, updated, deleted, affected, billed, ended_ms;
 };
 
-enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4, PATIENT = 8 };
+enum { LOAD = 1, GIVES_UP = 2, TWO_TRIES = 4, PATIENT = 8, NOWHERE = 16 /* its place is not known */ };
 struct bq_job *job_start(struct script *, int how, struct outcome *);
 /* To its end, and that of the script. */
 struct outcome job_play(struct script *, int how);

@@ -319,6 +319,14 @@ static void a_page_that_says_not_found_does_not_say_that_there_is_no_job(void **
     assert_false(job_play(&s, LOAD).failed);
 }
 
+static void a_job_whose_place_nobody_tells_is_asked_for_without_one(void **state)
+{
+    (void)state;
+    SCRIPT(s, {"POST", "/jobs?", "\"jobId\":\"b_t0\"", 200, "{\"configuration\":{\"labels\":{\"bqfleet_digest\":\"d1\"}}," STATE("RUNNING") "}", NULL},
+           {"GET", "/projects/p/jobs/b_t0?prettyPrint", NULL, 200, OURS(0, STATE("RUNNING")), NULL}, {READ(0), 200, OURS(0, LOADED), NULL}); /* once it is told, with it */
+    assert_false(job_play(&s, LOAD | NOWHERE).failed);
+}
+
 static void an_answer_without_figures_is_read_again(void **state)
 {
     (void)state;
@@ -351,7 +359,7 @@ int main(void)
         cmocka_unit_test(a_failed_query_is_believed_only_when_its_job_says_so),
         cmocka_unit_test(a_failed_query_is_not_polled_again_for_its_error),
         cmocka_unit_test(a_stopped_job_is_cancelled_only_when_asked),
-        cmocka_unit_test(an_answer_without_figures_is_read_again),
+        cmocka_unit_test(an_answer_without_figures_is_read_again), cmocka_unit_test(a_job_whose_place_nobody_tells_is_asked_for_without_one),
         cmocka_unit_test(what_a_proxy_answers_in_its_place_is_as_if_it_were_lost),
         cmocka_unit_test(a_page_that_says_not_found_does_not_say_that_there_is_no_job),
     };
