@@ -279,7 +279,7 @@ static void hold_loads(void)
     struct sim *s = meddler.sim;
     int64_t now = loop_now_us(s->loop), ms = spread_ms(1000, 60000);
     if (below(2)) {
-        fault(&(struct bqmodel_fault){.match = "bqfleet_load", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 4 + (int)below(20)},
+        fault(&(struct bqmodel_fault){.match = "bqfleet_load", .kind = BQMODEL_JOB_ERROR, .reason = "backendError", .message = "Backend error.", .times = 10 + (int)below(20)},
               "fails loads");
         return;
     }

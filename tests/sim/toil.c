@@ -45,6 +45,7 @@ static void draw_kind(struct rnd *r, struct toil *t, struct plan *p)
         p->buffer = LIMIT_BUFFER_LEAST;
         t->rates[TOIL_LOADS] = .05;
         t->rates[TOIL_UNFIT] = a < .3 ? .02 : 0;
+        t->rates[TOIL_MISCOUNT] = p->batch_count > 1 ? .05 : 0;
     } else if (kind < .56) {
         t->outage = true;
         t->rates[TOIL_NO_TABLES] = .05;
