@@ -54,6 +54,10 @@ static void nothing_is_committed_before_the_partition_is_known(void **state)
 {
     (void)state;
     struct ackmap *m = ackmap_new(-1);
+    ackmap_done(m, 20); /* of an assignment before, which is forgotten */
+    char *text = metadata_of(m);
+    assert_string_equal(text, "");
+    free(text);
     assert_int_equal(ackmap_next(m), -1);
     assert_true(ackmap_deliver(m, 17));
     assert_int_equal(ackmap_next(m), 17);
@@ -228,6 +232,28 @@ static void borders_at_any_power_of_two_survive(void **state)
     }
 }
 
+/* The gap begins in the midst of a piece that is done as a whole. */
+static void a_gap_that_is_known_to_be_done_is_passed_again(void **state)
+{
+    (void)state;
+    struct ackmap *m = ackmap_new(0), *next = ackmap_new(0);
+    struct error err = ERROR_INIT;
+    deliver_all(m, 0, 5000);
+    assert_true(ackmap_deliver(m, 20000));
+    for (int64_t i = 1; i < 5000; i++)
+        ackmap_done(m, i);
+    char *text = metadata_of(m);
+    assert_int_equal(ackmap_load(next, text, &taken, &err), 0);
+    for (int64_t i = 0; i < 5000; i++)
+        assert_int_equal(ackmap_deliver(next, i), i == 0);
+    assert_true(ackmap_deliver(next, 20000));
+    ackmap_done(next, 0);
+    assert_int_equal(ackmap_next(next), 20000);
+    free(text);
+    ackmap_free(m);
+    ackmap_free(next);
+}
+
 static void longer_metadata_than_is_ever_sent_is_ignored(void **state)
 {
     (void)state;
@@ -303,6 +329,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_dropped),
         cmocka_unit_test(more_gaps_than_are_kept_are_dropped),
         cmocka_unit_test(borders_at_any_power_of_two_survive),
+        cmocka_unit_test(a_gap_that_is_known_to_be_done_is_passed_again),
         cmocka_unit_test(longer_metadata_than_is_ever_sent_is_ignored),
         cmocka_unit_test(metadata_that_makes_no_sense_is_ignored_as_a_whole),
         cmocka_unit_test(random_bytes_never_harm),
