@@ -1,5 +1,7 @@
 #include "tests/unit/support_bus.h"
 
+#include <time.h>
+
 /* The suite on the bus in memory, on a virtual loop and on a real one; and what only this bus promises. */
 
 static int set_up(void **state, struct loop *loop, const struct bus_memory_options *options)
@@ -176,17 +178,17 @@ static void an_acknowledgement_takes_the_delay(void **state)
 
 #define MANY 250000
 
-/* Not a measurement: a bound that only a mistake in kind passes. */
+/* Not a measurement: a bound that only a mistake in kind passes, of the processor's time, which other processes do not use up. */
 static void many_messages_take_seconds_at_most(void **state)
 {
     struct bus_env *env = *state;
     const char *topic = env_topic(env, 4);
     struct member m = {.wanted = MANY};
     member_join(&m, env, env_name(env, "group"), topic, NULL, 0);
-    int64_t began = loop_now_us(env->loop);
+    clock_t began = clock();
     env_publish(env, topic, -1, 0, MANY);
     WAIT_FOR(env, member_has_all, &m);
-    assert_true(loop_now_us(env->loop) - began < 10 * US_PER_S);
+    assert_true(clock() - began < 30 * CLOCKS_PER_SEC);
     assert_int_equal(m.out_of_order, 0);
     member_leave(&m, true);
 }
