@@ -168,6 +168,49 @@ static void a_load_whose_rows_are_gone_never_passes_for_whole(void **state)
 
 struct found { bool done; struct probe_result r; struct error err; };
 
+static void on_consolidated(void *arg, struct log_msg *outcome, const struct error *err)
+{
+    (void)err;
+    *(bool *)arg = outcome != NULL;
+}
+
+static struct consolidate *start(struct process *p, int64_t wait_ms, size_t shards_at_once, bool *over)
+{
+    const struct fold *f = track_fold(p->track);
+    struct consolidate_options o = {.world = &p->stage->world, .of = {.record = track_record(p->track), .fold = f, .cut = fold_open_cut(f)}, .wait_ms = wait_ms,
+                                    .shards_at_once = shards_at_once};
+    return consolidate_start(&o, on_consolidated, over);
+}
+
+static void whoever_asks_is_told_what_a_cut_waits_for(void **state)
+{
+    struct stage *s = *state;
+    struct process p;
+    char text[400];
+    bool over = false, folds = false;
+    struct record *r = stage_record(s, "run-1", "batch");
+    stage_publish(s, r);
+    for (int i = 0; i < 12; i++)
+        stage_load(s, r, i * 3, 3, i);
+    stage_say(s, r, (struct log_msg){.type = LOGM_CUT, .cut = 0});
+    process_start(&p, s, r, TRACK_LOOKS);
+    stage_sleep(s, 1000);
+    struct fold_cut *cut = (struct fold_cut *)(uintptr_t)fold_open_cut(track_fold(p.track));
+    cut->shard = 0; /* as if it were one of the first shard's */
+    struct consolidate *c = start(&p, 60000, 0, &over);
+    assert_non_null(strstr(consolidate_state(c, text, sizeof(text)), "an increment of shard"));
+    consolidate_stop(c, true);
+    cut->shard = -1;
+    c = start(&p, 0, 8, &over);
+    for (int i = 0; i < 10000 && !over; i++) {
+        folds |= strstr(consolidate_state(c, text, sizeof(text)), "fold") != NULL;
+        loop_step(s->loop, 5 * US_PER_MS);
+    }
+    assert_true(folds && over);
+    consolidate_stop(c, true);
+    end(&p, r);
+}
+
 static void on_probe(void *arg, const struct probe_result *r, const struct error *err)
 {
     struct found *f = arg;
@@ -244,7 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(the_statement_of_a_cut_is_the_same_in_every_coordinator),
-        T(more_exclusions_than_parameters_carry_go_through_a_side_table),
+        T(more_exclusions_than_parameters_carry_go_through_a_side_table), T(whoever_asks_is_told_what_a_cut_waits_for),
         T(a_statement_that_fails_for_good_fails_the_run_for_all),
         T(a_statement_that_lost_a_conflict_is_tried_again_under_the_next_id),
         T(what_one_process_may_not_do_decides_nothing),
