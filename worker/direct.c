@@ -344,7 +344,8 @@ static void go_on(struct direct *d, const struct fold_cut *cut)
 static void act(void *arg)
 {
     struct direct *d = arg;
-    if (!d->live || d->broken)
+    assert(d->live);
+    if (d->broken)
         return;
     const struct fold_cut *cut = own_cut(d);
     d->next_us = INT64_MAX;

@@ -318,6 +318,8 @@ static void write_into_staging(void)
     if (found == NULL)
         return;
     AUTO(doc_free_auto) doc *rows = bqmodel_rows(s->model, found);
+    if (doc_get(doc_at(rows, 0), "bqfleet_load") == NULL) /* a list of exclusions, or of loads */
+        return;
     AUTO(doc_free_auto) doc *one = doc_add(doc_array(), doc_copy(doc_at(rows, (size_t)below((int64_t)doc_len(rows)))));
     bool foreign = real() < .5;
     if (foreign)

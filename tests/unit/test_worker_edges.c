@@ -98,6 +98,7 @@ static void no_more_is_taken_beyond_two_billion_offsets_above_an_unfinished_item
 
 static const struct bus_ops *honest;
 static bool refusing;
+static int refusals; /* under way */
 struct refusal { bus_done_cb *cb; void *arg; };
 
 static void refuse(void *arg, const struct error *unused)
@@ -105,6 +106,7 @@ static void refuse(void *arg, const struct error *unused)
     (void)unused;
     struct refusal r = *(struct refusal *)arg;
     free(arg);
+    refusals--;
     struct error err = ERROR_INIT;
     error_set(&err, ERR_RETRY, 0, "the coordinator of the group moves");
     if (r.cb != NULL)
@@ -119,7 +121,38 @@ static void commit_or_refuse(struct bus_group *g, const struct bus_commit *commi
     }
     struct refusal *r = xmalloc(sizeof(*r));
     *r = (struct refusal){.cb = cb, .arg = arg};
+    refusals++;
     honest->group_commit(g, NULL, 0, refuse, r);
+}
+
+static bool is_refused(struct kit *k)
+{
+    (void)k;
+    return refusals > 0;
+}
+
+/* A main that cannot go on frees its worker while the loop still turns, so that permits are given back. */
+static void a_commit_that_is_refused_after_its_worker_is_gone_concerns_nobody(void **state)
+{
+    (void)state;
+    struct kit k;
+    kit_open(&k, HANDLER_NOOP);
+    struct bus_ops ops = *k.bus->ops;
+    honest = k.bus->ops;
+    ops.group_commit = commit_or_refuse;
+    k.bus->ops = &ops;
+    refusing = true;
+    begin(&k, NULL, 100);
+    assert_true(kit_wait(&k, is_refused, 60));
+    worker_free(k.worker);
+    assert_true(refusals > 0);
+    kit_pass(&k, 5000);
+    assert_int_equal(refusals, 0);
+    refusing = false;
+    kit_start(&k);
+    assert_true(kit_wait(&k, all_committed, 60));
+    k.bus->ops = honest;
+    kit_close(&k);
 }
 
 static void a_commit_that_was_refused_is_made_again_although_nothing_else_is_done(void **state)
@@ -385,6 +418,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_backlog_of_a_run_that_is_over_does_not_stop_the_intake),
         cmocka_unit_test(no_more_is_taken_beyond_two_billion_offsets_above_an_unfinished_item),
+        cmocka_unit_test(a_commit_that_is_refused_after_its_worker_is_gone_concerns_nobody),
         cmocka_unit_test(a_commit_that_was_refused_is_made_again_although_nothing_else_is_done),
         cmocka_unit_test(items_that_come_in_the_very_turn_in_which_a_run_stops_wait_for_its_end),
         cmocka_unit_test(a_start_that_fails_for_an_item_with_a_place_is_made_good),
