@@ -161,6 +161,74 @@ static void a_cut_goes_on_behind_the_tries_that_are_known_to_have_failed(void **
     record_free(r);
 }
 
+/* --- answers that come when nobody waits for them any more ------------------------------------------------------------------------------------------------ */
+
+static struct { const char *topic; struct bus *bus; char name[64]; int32_t partition; bus_marks_cb *cb; void *arg; } late;
+
+static void keep_question(struct bus *b, const char *topic, int32_t partition, bus_marks_cb *cb, void *arg)
+{
+    if (late.cb != NULL || strstr(topic, late.topic) == NULL) {
+        gate.inner->watermarks(b, topic, partition, cb, arg);
+        return;
+    }
+    late.bus = b;
+    late.partition = partition;
+    late.cb = cb;
+    late.arg = arg;
+    snprintf(late.name, sizeof(late.name), "%s", topic);
+}
+
+static void on_any_trouble(void *arg, struct track *t, const struct error *err)
+{
+    (void)arg, (void)t, (void)err;
+}
+
+static bool is_asked(void *arg)
+{
+    (void)arg;
+    return late.cb != NULL;
+}
+
+/* The coordinator looks for lost items, and the run is cancelled, cleaned up and forgotten before the bus has answered. */
+static void outlive_a_run(struct stage *s, const char *topic, int64_t end)
+{
+    struct record *r = begin(s, "run-1");
+    struct seal_end seal_end = {0, end};
+    struct error err = ERROR_INIT;
+    memset(&late, 0, sizeof(late));
+    late.topic = topic;
+    refuse(s, NULL);
+    gate.ops.watermarks = keep_question;
+    stage_publish(s, r);
+    struct outbox *outbox = outbox_new(&s->world, "all");
+    struct coordinator_options o = {.world = &s->world, .outbox = outbox, .all = true};
+    struct coordinator *c = coordinator_start(&o, &(struct coordinator_events){.trouble = on_any_trouble}, NULL, &err);
+    assert_non_null(c);
+    stage_say(s, r, (struct log_msg){.type = LOGM_SEAL, .items = 3, .ends = &seal_end, .end_count = 1});
+    STAGE_WAIT(s, is_asked, NULL);
+    assert_non_null(coordinator_find(c, "run-1"));
+    stage_say(s, r, (struct log_msg){.type = LOGM_CANCEL});
+    stage_sleep(s, 20000);
+    assert_null(coordinator_find(c, "run-1"));
+    gate.inner->watermarks(late.bus, late.name, late.partition, late.cb, late.arg);
+    stage_sleep(s, 20000);
+    assert_int_equal(stage_logged(s, r, LOGM_LOST), 0);
+    coordinator_free(c);
+    outbox_stop(outbox);
+    outbox_free(outbox);
+    record_free(r);
+}
+
+static void the_logs_end_told_of_a_run_that_is_forgotten_means_nothing(void **state)
+{
+    outlive_a_run(*state, "results", 0);
+}
+
+static void the_queues_beginning_told_of_a_run_that_is_forgotten_means_nothing(void **state)
+{
+    outlive_a_run(*state, "work.default", 1);
+}
+
 /* --- logs that are strange --------------------------------------------------------------------------------------------------------------------------- */
 
 static void a_log_that_is_gone_is_told_and_its_follower_let_go(void **state)
@@ -303,6 +371,8 @@ int main(void)
         T(a_decision_that_the_bus_refuses_is_asked_for_each_minute),
         T(a_log_that_cannot_be_followed_at_all_is_told_at_the_start),
         T(a_cut_goes_on_behind_the_tries_that_are_known_to_have_failed),
+        T(the_logs_end_told_of_a_run_that_is_forgotten_means_nothing),
+        T(the_queues_beginning_told_of_a_run_that_is_forgotten_means_nothing),
         T(a_log_that_is_gone_is_told_and_its_follower_let_go),
         T(a_seal_that_names_a_partition_which_is_not_there_loses_nothing),
         T(more_orphaned_increments_than_are_done_at_once_are_all_done),
