@@ -47,9 +47,10 @@ static doc *name_of(const struct item *item, int64_t index, const char *key)
 
 static doc *oldest(const struct worker *w, const struct worker_state *s)
 {
-    if (s->oldest_item < 0)
+    const struct item *first = TAILQ_FIRST(&w->items); /* whom worker_state() told of */
+    if (first == NULL)
         return doc_null();
-    doc *d = name_of(TAILQ_FIRST(&w->items), s->oldest_item, s->oldest_key);
+    doc *d = name_of(first, s->oldest_item, s->oldest_key);
     return doc_set_int(d, "age_ms", s->oldest_age_ms);
 }
 
