@@ -26,7 +26,7 @@ static bool is_at_work(struct sim *s, const struct bq_ref *table)
 }
 
 #define HUNDRED "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define VERY_LONG "local/US/" HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED "sixty-characters-more-sixty-characters-more-sixty-characters" /* no other fits beside it */
+#define VERY_LONG "local/US/" HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED "eighty-characters-more-eighty-characters-more-eighty-characters-more-eighty-char" /* no other fits beside it */
 enum { SLOT, HOLDER, TOKEN, EXPIRES, JOB, PURPOSE, COLUMNS };
 
 static const char *text(const struct mtable *t, size_t row, size_t column)

@@ -132,6 +132,7 @@ static void hide(void)
     int64_t ms = (int64_t)(300 * pow(400, real())); /* to two minutes */
     bool cut = l != NULL && l->record->permits == 0 && chance(.7);
     snprintf(match, sizeof(match), "%s%s", cut ? "bqfleet_cut_" : jobs[below(ARRAY_LEN(jobs))], cut ? l->record->run : "");
+    ms += cut ? 30000 : 0; /* until it is given up looking for, perhaps */
     odd.sim->slowed_ms += ms;
     fault((struct bqmodel_fault){.match = match, .kind = BQMODEL_JOB_UNSEEN, .ms = ms, .times = 1 + (int)below(2)}, "a job that is not seen");
 }
@@ -197,7 +198,7 @@ static void on_answers(void *arg)
     (void)arg;
     switch (below(14)) {
     case 0: refuse_requests(); break;
-    case 7: refuse_reads(); break;
+    case 7: case 12: refuse_reads(); break;
     case 8: refuse_all(); break;
     case 9: case 10: delay_permits(); break;
     case 11: lose_permits(); break;
