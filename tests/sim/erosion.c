@@ -350,6 +350,8 @@ void erosion_heard(const struct ledger *l, const struct log_msg *m)
     bool ends_heir = l->phase == PHASE_ENDED && l->ended_by == LOGM_SEAL && held_by(l) != NULL && rates[ERODE_RASH] > 0;
     bool cuts = m->type == LOGM_CUT && m->shard[0] == '\0' && l->batch->permits > 0 && l->batch->every_ms > 0 && rates[ERODE_DENY] > 0;
     bool cancels = m->type == LOGM_CANCEL && rates[ERODE_DENY] > 0 && is_replaced(l);
+    if (eroder.timer != NULL && m->type != LOGM_ADOPTED && l->phase == PHASE_ENDED && held_by(l) != NULL) /* when it waits for what it is to take over */
+        looker_soon(below(300) * US_PER_MS);
     if (eroder.timer == NULL || timer_is_set(eroder.ambush) || !(ends_heir || cuts || cancels) || real() > .35)
         return;
     eroder.prey = l;

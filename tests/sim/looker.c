@@ -215,6 +215,12 @@ void looker_open(struct sim *s)
     timer_set(looker.timer, US_PER_S);
 }
 
+void looker_soon(int64_t us)
+{
+    if (looker.timer)
+        timer_set(looker.timer, us);
+}
+
 void looker_close(struct sim *s)
 {
     (void)s;

@@ -252,6 +252,7 @@ void erosion_close(void);
 /* People who look at runs, and what they see (looker.c). */
 void looker_draw(struct oddities *, const struct plan *);
 void looker_open(struct sim *);
+void looker_soon(int64_t us); /* somebody looks just then, if anybody does at all */
 void looker_close(struct sim *);
 
 /* --- the history (trace.c) -------------------------------------------------------------------------------------------------------------------------------- */
