@@ -373,9 +373,15 @@ static void on_requested(void *arg, const struct http_request *r)
             chaos_wrote(arg, writes[i]);
 }
 
+/* If that was the one by which it gives a partition up, it is as good as dead to whoever gets that next. */
+static void on_refused(void *arg)
+{
+    poison_harm(arg);
+}
+
 void check_observe(struct proc *p, struct sleeper *sleeper)
 {
-    static const struct sleeper_observer all = {.acked = on_acked, .committed = on_committed, .requested = on_requested};
+    static const struct sleeper_observer all = {.acked = on_acked, .committed = on_committed, .refused = on_refused, .requested = on_requested};
     sleeper_observe(sleeper, &all, p);
 }
 

@@ -55,6 +55,7 @@ void sleeper_fence(struct sleeper *);
 struct sleeper_observer {
     void (*acked)(void *arg, const struct bus_out *, int32_t partition, int64_t offset);
     void (*committed)(void *arg, const char *topic, const struct bus_commit *);
+    void (*refused)(void *arg); /* a commit of it */
     void (*requested)(void *arg, const struct http_request *);
 };
 void sleeper_observe(struct sleeper *, const struct sleeper_observer *, void *arg);

@@ -189,6 +189,8 @@ static void commit(struct bus_group *g, const struct bus_commit *commits, size_t
     s->commits++;
     /* Without its place in the group (it runs what it was to do while it was stopped), or in the middle of a deal: nobody takes its commits. */
     if (m->inner == NULL || (s->cut & CUT_BUS_OUT) != 0 || (s->faults.refuse_commit > 0 && sleeper_chance(s, s->faults.refuse_commit))) {
+        if (s->observer.refused)
+            s->observer.refused(s->observer_arg);
         r->timer = timer_new(s->base, on_refused, r);
         timer_set(r->timer, (s->cut & CUT_BUS_OUT) != 0 ? 5 * US_PER_S : US_PER_MS);
         return;
