@@ -209,7 +209,7 @@ static int apply_outcome(struct fold *f, const struct log_msg *m, int64_t offset
             free(f->end_text);
             f->end_text = xstrdup(m->text);
         }
-        fold_void_open_cuts(f);
+        fold_void_open_cuts(f, m->shard[0] ? fold_find_shard(f, m->shard) : -1);
     }
     return 0;
 }

@@ -67,6 +67,13 @@ int fold_cut_shard(struct fold *f, const struct log_msg *m, int64_t offset)
     return 0;
 }
 
+static void skip_settled(struct fold *f)
+{
+    struct fold_index *x = fold_index(f);
+    while (x->first_open < f->cut_count && f->cuts[x->first_open].state != CUT_OPEN)
+        x->first_open++;
+}
+
 int fold_settle_cut(struct fold *f, const struct log_msg *m)
 {
     int shard = m->shard[0] ? fold_find_shard(f, m->shard) : -1;
@@ -83,19 +90,19 @@ int fold_settle_cut(struct fold *f, const struct log_msg *m)
         c->updated = m->updated;
         c->deleted = m->deleted;
         c->rows = m->rows;
-        while (fold_index(f)->first_open < f->cut_count && f->cuts[fold_index(f)->first_open].state != CUT_OPEN)
-            fold_index(f)->first_open++;
+        skip_settled(f);
         return 0;
     }
     return 1;
 }
 
-void fold_void_open_cuts(struct fold *f)
+/* A worker's increment stands on its own: another worker's that failed says nothing of it, and it may be written already. */
+void fold_void_open_cuts(struct fold *f, int shard)
 {
     for (size_t i = fold_index(f)->first_open; i < f->cut_count; i++)
-        if (f->cuts[i].state == CUT_OPEN)
+        if (f->cuts[i].state == CUT_OPEN && (shard < 0 || f->cuts[i].shard < 0 || f->cuts[i].shard == shard))
             f->cuts[i].state = CUT_VOID;
-    fold_index(f)->first_open = f->cut_count;
+    skip_settled(f);
 }
 
 static const struct fold_cut *open_from(const struct fold *f, size_t i)

@@ -25,7 +25,7 @@ int fold_manifest(struct fold *, const struct manifest *, int64_t offset, struct
 void fold_cut_run(struct fold *, int64_t offset, bool last);
 int fold_cut_shard(struct fold *, const struct log_msg *, int64_t offset); /* 0, 1 */
 int fold_settle_cut(struct fold *, const struct log_msg *outcome);         /* 0; 1: no such open cut */
-void fold_void_open_cuts(struct fold *);
+void fold_void_open_cuts(struct fold *, int shard); /* those that stand on one of that shard, or -1: of the run */
 
 /* Room for one more in a list of the fold. */
 #define FOLD_GROW(v, count, cap)                                  \

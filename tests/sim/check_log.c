@@ -165,7 +165,7 @@ static void take_outcome(struct ledger *l, const struct log_msg *m)
     end(l, LOGM_OUTCOME);
     l->failed_end = true;
     for (size_t i = 0; i < l->cut_count; i++)
-        if (l->cuts[i].state == LCUT_OPEN)
+        if (l->cuts[i].state == LCUT_OPEN && (!m->shard[0] || !l->cuts[i].shard[0] || strcmp(l->cuts[i].shard, m->shard) == 0))
             l->cuts[i].state = LCUT_VOID;
 }
 

@@ -52,9 +52,6 @@ static const struct mjob *effect_of(struct sim *s, struct ledger *l, const struc
     /* Nobody knew any more how it ended when it was closed: it was written, or was not. */
     if (l->closed && c->state == LCUT_OPEN && count <= 1)
         return found;
-    /* A worker's increment, at work when another worker's has failed and ended the run: nobody waits for what becomes of it. */
-    if (l->failed_end && c->state == LCUT_VOID && c->shard[0] && count <= 1)
-        return found;
     int want = c->state == LCUT_DONE && l->batch->mode != WRITE_NONE;
     if (count != want && !(only_marks && count <= 1 && l->batch->mode != WRITE_NONE))
         sim_violated(s, INV_EFFECT, "%s: %d effects instead of %d (loads %" PRId64 ", state %d)", base, count, want, c->loads, c->state);

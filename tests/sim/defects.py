@@ -64,7 +64,7 @@ DEFECTS = (
             "    if (m->shard[0] != '\\0')")),
     defect("cancel-drops-cuts", "cuts that stood before a cancel are forgotten",
            ("common/fleet/fold.c", "    end_run(f, ends[m->type], offset, m->text);\n    return 0;",
-            "    end_run(f, ends[m->type], offset, m->text);\n    if (m->type == LOGM_CANCEL)\n        fold_void_open_cuts(f);\n    return 0;")),
+            "    end_run(f, ends[m->type], offset, m->text);\n    if (m->type == LOGM_CANCEL)\n        fold_void_open_cuts(f, -1);\n    return 0;")),
     defect("dropped-before-the-outcome", "staging is removed when the run has ended, before its last cut's outcome",
            ("coordinator/track_act.c", "    if (fold_settled(f))\n        finish(t);", "    if (f->phase == RUN_ENDED)\n        finish(t);")),
     defect("load-recreates-its-table", "a load makes its shard anew when it is gone, and nobody counts",

@@ -143,12 +143,42 @@ static void what_no_shards_cut_took_is_the_last_ones(void **state)
     fold_free(l.fold);
 }
 
+/* It may be written already, and what it has written is to be told. */
+static void an_increment_that_fails_says_nothing_of_other_shards(void **state)
+{
+    (void)state;
+    struct log l = begin();
+    for (int i = 0; i < 2; i++) {
+        a_load(&l, A, i, i * 10, 5);
+        a_load(&l, B, i, i * 10 + 5, 5);
+    }
+    a_cut(&l, A, 0, 0);
+    a_cut(&l, B, 0, 0);
+    a_cut(&l, A, 1, 1);
+    say(&l, (struct log_msg){.type = LOGM_SEAL, .items = 20});
+    say(&l, (struct log_msg){.type = LOGM_OUTCOME, .shard = A, .cut = 0, .ok = false});
+    const struct fold *f = l.fold;
+    assert_int_equal(f->end, END_FAILED);
+    assert_int_equal(f->cuts[1].state, CUT_OPEN);
+    assert_int_equal(f->cuts[2].state, CUT_VOID);
+    assert_int_equal(f->cuts[3].state, CUT_VOID); /* the run's */
+    assert_false(fold_settled(f));
+    assert_ptr_equal(fold_open_cut(f), &f->cuts[1]);
+    assert_true(fold_cut_ready(f, &f->cuts[1]));
+    an_outcome(&l, B, 0);
+    assert_int_equal(f->cuts[1].state, CUT_DONE);
+    assert_int_equal(f->end, END_FAILED);
+    assert_true(fold_settled(f));
+    fold_free(l.fold);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_cut_waits_for_its_own_shards_and_for_the_runs),
         cmocka_unit_test(a_shard_knows_its_loads_that_are_in_no_cut),
         cmocka_unit_test(what_no_shards_cut_took_is_the_last_ones),
+        cmocka_unit_test(an_increment_that_fails_says_nothing_of_other_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
