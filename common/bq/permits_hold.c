@@ -15,17 +15,22 @@ static void renew_later(struct permits *p)
     timer_set(p->renew, p->o.lease_ms / 3 * US_PER_MS);
 }
 
+static void statement_ended(struct permits *p, const struct bq_job_result *r)
+{
+    p->job = NULL;
+    p->unheard |= permits_unheard(r);
+}
+
 /* The answer to a statement about a permit that we hold. False: it is not told, or not ours any more; what follows was arranged. */
 static bool kept(struct permits *p, const struct bq_job_result *r)
 {
-    p->job = NULL;
+    statement_ended(p, r);
     if (r->err != NULL && r->decided && r->err->kind != ERR_RETRY && r->err->kind != ERR_QUOTA) {
         permits_lost(p); /* it runs out by itself */
         permits_refuse_all(p, r->err);
         return false;
     }
     if (r->err != NULL) {
-        p->unheard |= permits_unheard(r);
         p->unsure = true;
         p->held = false;
         permits_troubled(p, r->err);
@@ -50,8 +55,7 @@ static void keep(struct permits *p, const char *purpose, const char *word, bq_jo
 static void on_ahead(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
-    p->job = NULL;
-    p->unheard |= permits_unheard(r);
+    statement_ended(p, r);
     if (r->err == NULL && !permits_changed_one(r))
         permits_lost(p);
     p->ahead_named = p->ahead != NULL && r->err == NULL;
@@ -69,8 +73,7 @@ static void on_ahead(void *arg, const struct bq_job_result *r)
 static void on_closed(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
-    p->job = NULL;
-    p->unheard |= permits_unheard(r);
+    statement_ended(p, r);
     p->closing = OPEN;
     if (r->err == NULL && !permits_changed_one(r))
         permits_lost(p);
@@ -151,8 +154,7 @@ void permits_name(struct permits *p)
 static void on_renewed(void *arg, const struct bq_job_result *r)
 {
     struct permits *p = arg;
-    p->job = NULL;
-    p->unheard |= permits_unheard(r);
+    statement_ended(p, r);
     bool bad = r->err != NULL || !permits_changed_one(r);
     if (r->err == NULL && bad)
         permits_lost(p);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "tests/sim/dice.h"
 #include "tests/sim/hand.h"
 #include "tests/sim/service_odd.h"
 #include "tests/sim/toil.h"
@@ -226,7 +227,7 @@ static void one_step(struct sim *s)
     default: hand_replaces(s);
     }
     widen(s);
-    timer_set(step_timer, (int64_t)(-log(1 - rnd_real(&s->dice)) / all * (double)US_PER_S));
+    dice_again(step_timer, &s->dice, all);
 }
 
 static void on_step(void *arg)

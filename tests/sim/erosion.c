@@ -1,7 +1,7 @@
 #include "tests/sim/erosion.h"
 
-#include <math.h>
 
+#include "tests/sim/dice.h"
 #include "tests/sim/hand.h"
 
 /*
@@ -27,7 +27,7 @@ static int64_t below(int64_t n)
 
 static int64_t spread_ms(int64_t from, int64_t to)
 {
-    return (int64_t)((double)from * pow((double)to / (double)from, real()));
+    return dice_spread(&eroder.rnd, from, to);
 }
 
 static struct ledger *any_run(bool (*fits)(const struct ledger *))
@@ -366,26 +366,15 @@ static void (*const deeds[])(void) = {[ERODE_LOG] = erode_log, [ERODE_WORK] = er
                                       [ERODE_LATE_WORD] = say_late};
 _Static_assert(ARRAY_LEN(deeds) == EROSIONS, "a rate for each");
 
-static double sum_of_rates(void)
-{
-    double sum = 0;
-    for (size_t i = 0; i < EROSIONS; i++)
-        sum += eroder.sim->odd.erosion[i];
-    return sum;
-}
-
 static void again(void)
 {
-    timer_set(eroder.timer, (int64_t)(-log(1 - real()) / sum_of_rates() * (double)US_PER_S));
+    dice_again(eroder.timer, &eroder.rnd, dice_sum(eroder.sim->odd.erosion, EROSIONS));
 }
 
 static void on_step(void *arg)
 {
     (void)arg;
-    double at = real() * sum_of_rates();
-    size_t what = 0;
-    while (what + 1 < EROSIONS && at >= eroder.sim->odd.erosion[what])
-        at -= eroder.sim->odd.erosion[what++];
+    size_t what = dice_pick(&eroder.rnd, eroder.sim->odd.erosion, EROSIONS);
     cure_the_blind();
     deeds[what]();
     again();
@@ -396,7 +385,7 @@ void erosion_open(struct sim *s)
     memset(&eroder, 0, sizeof(eroder));
     eroder.sim = s;
     rnd_seeded(&eroder.rnd, s->plan.seed ^ UINT64_C(0xa0761d6478bd642f));
-    if (sum_of_rates() <= 0)
+    if (dice_sum(s->odd.erosion, EROSIONS) <= 0)
         return;
     eroder.timer = timer_new(s->loop, on_step, NULL);
     eroder.ambush = timer_new(s->loop, on_ambush, NULL);
@@ -421,7 +410,7 @@ void erosion_after(void)
 {
     struct sim *s = eroder.sim;
     cure_the_blind();
-    if (sum_of_rates() <= 0 || loop_now_us(s->loop) < eroder.calm_us + CLOSED_AFTER_US)
+    if (dice_sum(s->odd.erosion, EROSIONS) <= 0 || loop_now_us(s->loop) < eroder.calm_us + CLOSED_AFTER_US)
         return;
     for (struct ledger *l = s->check->ledgers; l; l = l->next) {
         if (l->closed || !goes_on(l) || !check_is_beyond(s->check, l))

@@ -1,7 +1,7 @@
 #include "tests/sim/check.h"
 
-#include <math.h>
 
+#include "tests/sim/dice.h"
 #include "tests/sim/toil.h"
 
 /*
@@ -192,7 +192,7 @@ void leaver_begins(struct proc *p)
 
 static void again(void)
 {
-    timer_set(leaver.timer, (int64_t)(-log(1 - real()) / leaver.sim->toil.leaves * (double)US_PER_S));
+    dice_again(leaver.timer, &leaver.rnd, leaver.sim->toil.leaves);
 }
 
 static void on_leave(void *arg)

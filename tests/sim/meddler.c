@@ -1,10 +1,10 @@
 #include "tests/sim/check.h"
 
-#include <math.h>
 #include <openssl/evp.h>
 #include <zstd.h>
 
 #include "common/fleet/wire.h"
+#include "tests/sim/dice.h"
 #include "tests/sim/toil.h"
 
 /*
@@ -37,7 +37,7 @@ static int64_t below(int64_t n)
 
 static int64_t spread_ms(int64_t from, int64_t to)
 {
-    return (int64_t)((double)from * pow((double)to / (double)from, real()));
+    return dice_spread(&meddler.rnd, from, to);
 }
 
 /* --- offsets --------------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -346,26 +346,15 @@ static void (*const deeds[])(void) = {[TOIL_OFFSETS] = set_offsets, [TOIL_FENCE]
                                       [TOIL_MISCOUNT] = miscount, [TOIL_STAGING] = write_into_staging, [TOIL_LOADS] = hold_loads};
 _Static_assert(ARRAY_LEN(deeds) == TOILS, "a rate for each");
 
-static double sum_of_rates(void)
-{
-    double sum = 0;
-    for (size_t i = 0; i < TOILS; i++)
-        sum += meddler.sim->toil.rates[i];
-    return sum;
-}
-
 static void again(void)
 {
-    timer_set(meddler.timer, (int64_t)(-log(1 - real()) / sum_of_rates() * (double)US_PER_S));
+    dice_again(meddler.timer, &meddler.rnd, dice_sum(meddler.sim->toil.rates, TOILS));
 }
 
 static void on_step(void *arg)
 {
     (void)arg;
-    double at = real() * sum_of_rates();
-    size_t what = 0;
-    while (what + 1 < TOILS && at >= meddler.sim->toil.rates[what])
-        at -= meddler.sim->toil.rates[what++];
+    size_t what = dice_pick(&meddler.rnd, meddler.sim->toil.rates, TOILS);
     deeds[what]();
     again();
 }
@@ -375,7 +364,7 @@ void meddler_open(struct sim *s)
     memset(&meddler, 0, sizeof(meddler));
     meddler.sim = s;
     rnd_seeded(&meddler.rnd, s->plan.seed ^ UINT64_C(0x1d8e4e27c47d124f));
-    if (sum_of_rates() <= 0)
+    if (dice_sum(s->toil.rates, TOILS) <= 0)
         return;
     meddler.timer = timer_new(s->loop, on_step, NULL);
     meddler.soon = timer_new(s->loop, on_soon, NULL);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "tests/bq/internal.h"
+#include "tests/sim/dice.h"
 #include "tests/sim/hand.h"
 
 /*
@@ -44,7 +45,7 @@ static bool chance(double p)
 
 static void again(struct timer *t, double rate)
 {
-    timer_set(t, (int64_t)(-log(1 - real()) / rate * (double)US_PER_S));
+    dice_again(t, &odd.rnd, rate);
 }
 
 static struct ledger *any_run(void)

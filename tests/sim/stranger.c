@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "tests/sim/dice.h"
+
 /* What comes from outside the fleet: messages that mean nothing, or come twice, or contradict; and credentials that are not taken for a time. */
 
 enum { KEPT = 32 };
@@ -148,7 +150,7 @@ static void contradict(void)
 
 static void again(struct timer *t, double rate)
 {
-    timer_set(t, (int64_t)(-log(1 - real()) / rate * (double)US_PER_S));
+    dice_again(t, &stranger.rnd, rate);
 }
 
 static void on_words(void *arg)

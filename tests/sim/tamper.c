@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "tests/sim/dice.h"
+
 /*
  * What people and BigQuery do to targets while runs write: a view's description is changed, which changes its etag; requests about views fail, or are answered late;
  * a coordinator is killed or stopped just when it has asked for a view's change, or has its credentials refused there; a table gets one more column; and a view is
@@ -86,7 +88,7 @@ static void add_column(const struct batch_plan *b)
 
 static void again(void)
 {
-    timer_set(tamper.timer, (int64_t)(-log(1 - real()) / tamper.rate * (double)US_PER_S));
+    dice_again(tamper.timer, &tamper.rnd, tamper.rate);
 }
 
 static void on_time(void *arg)

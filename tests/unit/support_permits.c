@@ -103,6 +103,22 @@ void client_want(struct client *c)
     c->use = permits_want(c->permits, base, "test", granted, c);
 }
 
+static void on_permit(void *arg, const struct permit_grant *grant, const struct error *err)
+{
+    struct wisher *w = arg;
+    w->granted = grant != NULL;
+    w->refused = err != NULL;
+    w->use = grant != NULL ? w->use : NULL;
+}
+
+void wisher_want(struct wisher *w, struct client *c, const char *job)
+{
+    *w = (struct wisher){.granted = false};
+    w->use = permits_want(c->permits, job, "test", on_permit, w);
+}
+
+bool wisher_has_one(void *w) { return ((struct wisher *)w)->granted; }
+
 bool site_done(void *arg)
 {
     const struct site *s = arg;

@@ -53,7 +53,12 @@ void site_run_all(struct site *, int each);
 /* The row of a slot; the caller's. */
 doc *site_row(struct site *, size_t slot);
 
+/* A wish of that process beside its own, for that job. */
+struct wisher { struct permit_use *use; bool granted, refused; };
+void wisher_want(struct wisher *, struct client *, const char *job);
+
 /* What may be waited for. */
+bool wisher_has_one(void *wisher);
 bool site_done(void *site);
 bool client_has_one(void *client);
 bool client_rests(void *client);

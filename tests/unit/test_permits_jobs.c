@@ -181,22 +181,6 @@ static void a_job_that_may_not_be_looked_at_is_named(void **state)
     permit_end(holder->use, false);
 }
 
-/* A second wish of the same process: granted, it takes place at once. */
-struct second { struct permit_use *use; bool granted; };
-
-static void second_granted(void *arg, const struct permit_grant *grant, const struct error *err)
-{
-    struct second *w = arg;
-    assert_non_null(grant);
-    assert_null(err);
-    w->granted = true;
-}
-
-static bool is_granted(void *arg)
-{
-    return ((struct second *)arg)->granted;
-}
-
 static bool is_not_named(void *arg)
 {
     AUTO(doc_free_auto) doc *row = site_row(arg, 0);
@@ -218,11 +202,12 @@ static void a_statement_that_comes_late_takes_no_name_away(void **state)
     UNTIL(s, client_has_one, c);
     loop_until(s->loop, site_never, s, 900 * US_PER_S); /* nobody is asked for longer */
     bqmodel_clear_faults(s->model);
-    struct second next = {.granted = false};
-    next.use = permits_want(c->permits, "work_1_1", "next", second_granted, &next);
+    struct wisher next;
+    wisher_want(&next, c, "work_1_1");
     loop_until(s->loop, site_never, s, 5 * US_PER_S);
     permit_end(c->use, false);
-    UNTIL(s, is_granted, &next);
+    UNTIL(s, wisher_has_one, &next);
+    assert_false(next.refused);
     assert_true(loop_now_us(s->loop) < 2500 * US_PER_S);
     assert_false(loop_until(s->loop, is_not_named, s, 3000 * US_PER_S));
     permit_end(next.use, false);

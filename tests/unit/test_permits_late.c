@@ -2,28 +2,22 @@
 
 /* A second wish of a process whose permit goes another way while the row is to name it. */
 
-struct wisher { struct permits *permits; struct permit_use *use; bool granted, refused; };
-
-static void on_permit(void *arg, const struct permit_grant *grant, const struct error *err)
-{
-    struct wisher *w = arg;
-    w->granted = grant != NULL;
-    w->refused = err != NULL;
-    w->use = grant != NULL ? w->use : NULL;
-}
-
-static void want(struct wisher *w, struct client *c, const char *job)
-{
-    *w = (struct wisher){.permits = c->permits};
-    w->use = permits_want(c->permits, job, "test", on_permit, w);
-}
-
-static bool is_granted(void *w) { return ((struct wisher *)w)->granted; }
 static bool is_over(void *w) { return ((struct wisher *)w)->granted || ((struct wisher *)w)->refused; }
 
 static void wait_s(struct site *s, int64_t seconds)
 {
     loop_until(s->loop, site_never, s, seconds * US_PER_S);
+}
+
+/* The other one has its turn first. */
+static void comes_after(struct site *s, struct wisher *w, struct client *other)
+{
+    other->left = 1;
+    client_want(other);
+    UNTIL(s, site_done, s);
+    assert_false(w->granted);
+    UNTIL(s, wisher_has_one, w);
+    permit_end(w->use, false);
 }
 
 /* The first wish's job is over while that statement is at work; its lease is, too, before that has begun, and somebody else has the permit. */
@@ -34,17 +28,12 @@ static void a_next_job_that_is_named_too_late_waits_for_its_turn(void **state)
     s->slots = 1;
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_ahead", .kind = BQMODEL_JOB_PENDING, .ms = 300000});
     struct client *c = site_client(s), *other = site_client(s);
-    want(&first, c, "first");
-    UNTIL(s, is_granted, &first);
-    want(&second, c, "second");
+    wisher_want(&first, c, "first");
+    UNTIL(s, wisher_has_one, &first);
+    wisher_want(&second, c, "second");
     wait_s(s, 1);
     permit_end(first.use, false);
-    other->left = 1;
-    client_want(other);
-    UNTIL(s, site_done, s);
-    assert_false(second.granted);
-    UNTIL(s, is_granted, &second);
-    permit_end(second.use, false);
+    comes_after(s, &second, other);
 }
 
 /* That statement fails, so that the next job is named when the first one is over. */
@@ -52,9 +41,9 @@ static void name_second(struct site *s, struct client *c, struct wisher *second)
 {
     struct wisher first;
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_ahead", .kind = BQMODEL_JOB_ERROR, .reason = "stopped", .message = "cancelled"});
-    want(&first, c, "first");
-    UNTIL(s, is_granted, &first);
-    want(second, c, "second");
+    wisher_want(&first, c, "first");
+    UNTIL(s, wisher_has_one, &first);
+    wisher_want(second, c, "second");
     wait_s(s, 1);
     permit_end(first.use, false);
 }
@@ -67,12 +56,7 @@ static void a_job_that_is_named_too_late_waits_for_its_turn(void **state)
     bqmodel_fault(s->model, &(struct bqmodel_fault){.match = "bqfleet_permit_name", .kind = BQMODEL_JOB_PENDING, .ms = 300000});
     struct client *c = site_client(s), *other = site_client(s);
     name_second(s, c, &second);
-    other->left = 1;
-    client_want(other);
-    UNTIL(s, site_done, s);
-    assert_false(second.granted);
-    UNTIL(s, is_granted, &second);
-    permit_end(second.use, false);
+    comes_after(s, &second, other);
 }
 
 static void who_may_not_name_its_job_is_refused_and_may_ask_again(void **state)
@@ -85,7 +69,7 @@ static void who_may_not_name_its_job_is_refused_and_may_ask_again(void **state)
     name_second(s, c, &second);
     UNTIL(s, is_over, &second);
     assert_true(second.refused);
-    want(&second, c, "third");
+    wisher_want(&second, c, "third");
     UNTIL(s, is_over, &second);
     assert_true(second.granted);
     permit_end(second.use, false);

@@ -125,6 +125,18 @@ static void commit_or_refuse(struct bus_group *g, const struct bus_commit *commi
     honest->group_commit(g, NULL, 0, refuse, r);
 }
 
+/* A hundred items, whose commits are refused. */
+static void begin_refusing(struct kit *k, struct bus_ops *ops)
+{
+    kit_open(k, HANDLER_NOOP);
+    *ops = *k->bus->ops;
+    honest = k->bus->ops;
+    ops->group_commit = commit_or_refuse;
+    k->bus->ops = ops;
+    refusing = true;
+    begin(k, NULL, 100);
+}
+
 static bool is_refused(struct kit *k)
 {
     (void)k;
@@ -136,13 +148,8 @@ static void a_commit_that_is_refused_after_its_worker_is_gone_concerns_nobody(vo
 {
     (void)state;
     struct kit k;
-    kit_open(&k, HANDLER_NOOP);
-    struct bus_ops ops = *k.bus->ops;
-    honest = k.bus->ops;
-    ops.group_commit = commit_or_refuse;
-    k.bus->ops = &ops;
-    refusing = true;
-    begin(&k, NULL, 100);
+    struct bus_ops ops;
+    begin_refusing(&k, &ops);
     assert_true(kit_wait(&k, is_refused, 60));
     worker_free(k.worker);
     assert_true(refusals > 0);
@@ -159,13 +166,8 @@ static void a_commit_that_was_refused_is_made_again_although_nothing_else_is_don
 {
     (void)state;
     struct kit k;
-    kit_open(&k, HANDLER_NOOP);
-    struct bus_ops ops = *k.bus->ops;
-    honest = k.bus->ops;
-    ops.group_commit = commit_or_refuse;
-    k.bus->ops = &ops;
-    refusing = true;
-    begin(&k, NULL, 100);
+    struct bus_ops ops;
+    begin_refusing(&k, &ops);
     assert_true(kit_wait(&k, all_done, 60));
     kit_pass(&k, 10000);
     assert_int_equal(kit_committed(&k), 0);
